@@ -1,0 +1,1 @@
+"""The command line: arguments in, the Python face called, the result shown."""

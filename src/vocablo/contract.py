@@ -1,0 +1,184 @@
+"""The records and protocols that let rooms speak without knowing one another.
+
+Legend of axes, the same everywhere:
+
+    B sequences          N tokens of a batch, all sequences joined      T positions of one sequence
+    M targets            D width      H heads      K head width         V vocabulary      L layers
+
+A batch has no padding: tokens lie flat, ``[N]``, and ``Fences`` say where the sequences begin. Only attention and
+recurrence look at the fences; embeddings, norms, feed-forwards, heads and losses never see a pad.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Fences:
+    """Where the B sequences of a flat batch begin: on the device (``cu``) and as host integers, so nobody has to sync."""
+
+    lengths: tuple[int, ...]
+    cu: Int[Tensor, B + 1]  # int32, cu[0] = 0, cu[-1] = N
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> Fences:
+        lengths = tuple(int(length) for length in lengths)
+        return cls(lengths, torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device))
+
+    @property
+    def count(self) -> int:
+        """B."""
+        return len(self.lengths)
+
+    @property
+    def total(self) -> int:
+        """N."""
+        return sum(self.lengths)
+
+    @property
+    def equal(self) -> int | None:
+        """The common length when all sequences have the same one (then ``x.view(B, T, ...)`` is legal), else None."""
+        return self.lengths[0] if self.lengths and len(set(self.lengths)) == 1 else None
+
+    def starts(self) -> tuple[int, ...]:
+        """Host offsets of the sequences: B + 1 integers from 0 to N."""
+        return (0, *accumulate(self.lengths))
+
+    def last(self) -> Int[Tensor, B]:
+        """Index into N of every sequence's last token."""
+        return (self.cu[1:] - 1).long()
+
+    def to(self, device: torch.device | str) -> Fences:
+        return Fences(self.lengths, self.cu.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a family reads. Positions count from 0 within each sequence unless a state is continued."""
+
+    ids: Int[Tensor, N]
+    fences: Fences
+    positions: Int[Tensor, N]
+    segments: Int[Tensor, N] | None = None
+    chars: Int[Tensor, "N C"] | None = None
+    tables: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, sequences: Sequence[Sequence[int]] | Int[Tensor, "B T"], device: torch.device | str = "cpu") -> Tokens:
+        """Flat tokens from a list of id sequences, or from a dense ``[B, T]`` tensor of equal lengths."""
+        if isinstance(sequences, Tensor):
+            rows, width = sequences.shape
+            fences = Fences.of([width] * rows, device)
+            positions = torch.arange(width, device=device).repeat(rows)
+            return cls(sequences.reshape(-1).to(device), fences, positions)
+        lengths = [len(sequence) for sequence in sequences]
+        flat = [int(item) for sequence in sequences for item in sequence]
+        positions = [position for length in lengths for position in range(length)]
+        make = lambda values: torch.tensor(values, dtype=torch.long, device=device)  # noqa: E731
+        return cls(make(flat), Fences.of(lengths, device), make(positions))
+
+    def to(self, device: torch.device | str) -> Tokens:
+        move = lambda value: None if value is None else value.to(device)  # noqa: E731
+        return Tokens(
+            self.ids.to(device),
+            self.fences.to(device),
+            self.positions.to(device),
+            move(self.segments),
+            move(self.chars),
+            {name: table.to(device) for name, table in self.tables.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Rows of states that carry a loss: ``at`` indexes N, ``value`` is the id to predict there."""
+
+    at: Int[Tensor, M]
+    value: Int[Tensor, M]
+    count: int
+    weight: Float[Tensor, M] | None = None
+
+    def to(self, device: torch.device | str) -> Target:
+        weight = None if self.weight is None else self.weight.to(device)
+        return Target(self.at.to(device), self.value.to(device), self.count, weight)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Everything one micro-batch needs; ``targets`` are named after the loss that they belong to."""
+
+    tokens: Tokens
+    targets: dict[str, Target] = field(default_factory=dict)
+    source: Tokens | None = None
+    groups: Int[Tensor, G] | None = None
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(
+            self.tokens.to(device),
+            {name: target.to(device) for name, target in self.targets.items()},
+            None if self.source is None else self.source.to(device),
+            None if self.groups is None else self.groups.to(device),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """What a family returns: states of every token, and optional parts that are None, never a longer tuple."""
+
+    states: Tensor  # [N, D]; for counted families the histories themselves, [N, n - 1] ids
+    pooled: Float[Tensor, "B D"] | None = None
+    layers: tuple[Tensor, ...] = ()  # the layers named in ``keep``, in that order
+    state: Any = None  # what ``forward`` needs to go on where this batch ends (recurrent families)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A named part of a loss: a sum and how many targets it sums. The trainer divides once, by the whole step's count."""
+
+    total: Float[Tensor, ""]
+    count: int
+    weight: float = 1.0
+
+
+@runtime_checkable
+class DecodeState(Protocol):
+    """RNN state and key-value cache alike: what ``extend`` has read so far, for B sequences."""
+
+    def select(self, rows: Int[Tensor, B2]) -> DecodeState:
+        """The state of the given rows, in that order, repeats allowed (beam search, several samples of a prompt)."""
+        ...
+
+
+@runtime_checkable
+class LeftModel(Protocol):
+    """A family with ``reads == "left"``: it predicts each token from those before it."""
+
+    reads: str
+    vocab: int
+    context: int | None  # longest sequence it can read; None: no limit
+
+    def forward(
+        self, tokens: Tokens, source: Tokens | None = None, state: Any = None, keep: tuple[int, ...] = ()
+    ) -> Hidden:
+        """States of every token. ``state`` continues a stream (families with ``carries``)."""
+        ...
+
+    def target_log_probs(self, states: Tensor, at: Int[Tensor, M], ids: Int[Tensor, M]) -> Float[Tensor, M]:
+        """log p(ids[m] | what states[at[m]] has read), in nats; the N x V matrix is never made whole."""
+        ...
+
+    def logits(self, states: Tensor) -> Float[Tensor, "M V"]:
+        """Unnormalised log-probabilities of the next token after each given state (normalised ones will do)."""
+        ...
+
+    def extend(self, tokens: Tokens, state: DecodeState | None) -> tuple[Float[Tensor, "B V"], DecodeState]:
+        """Read more tokens of each of B sequences (a prompt or one step) and return logits after each one's last."""
+        ...

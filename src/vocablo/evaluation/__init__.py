@@ -1,0 +1,1 @@
+"""Suites with published protocols."""

@@ -1,0 +1,1 @@
+"""Published checkpoints as data: a config map and a reversible weight-name map onto a family."""

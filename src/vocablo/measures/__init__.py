@@ -1,0 +1,1 @@
+"""Measures: pure functions from counts and answers to numbers. Numpy only."""

@@ -1,0 +1,1 @@
+"""One family a file, readable alone; the file name is its key."""

@@ -1,0 +1,1 @@
+"""The parts of which the families are made, a page each."""

@@ -1,0 +1,1 @@
+"""Labelled uses of a model, a vertical slice each."""

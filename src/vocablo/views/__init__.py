@@ -1,0 +1,1 @@
+"""Results drawn: terminal text, self-contained SVG and HTML. No torch."""

@@ -1,1 +1,0 @@
-"""Named recipes, as TOML files."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vocablo.base import config, files, random, registry
+from vocablo.base import config, files, random, registry, results
 from vocablo.base.errors import ConfigError, StorageError, nearest
 
 
@@ -134,3 +134,19 @@ def test_a_full_disk_is_said_before_and_during(tmp_path):
 def test_nearest_offers_one_and_lists_all():
     assert nearest("smal", ["small", "tiny"]) == "; did you mean 'small'? Known: small, tiny"
     assert nearest("zzz", ["small", "tiny"]) == ". Known: small, tiny"
+
+
+def test_a_result_and_its_json_have_the_same_names():
+    import dataclasses
+
+    @dataclasses.dataclass
+    class Result:
+        log_prob: float
+        parts: tuple[float, ...]
+        _hidden: int = 0
+
+        @property
+        def perplexity(self) -> float:
+            return float("inf")
+
+    assert results.as_json([Result(-1.5, (0.5,))]) == [{"log_prob": -1.5, "parts": [0.5], "perplexity": None}]

@@ -1,0 +1,5 @@
+"""``python -m vocablo`` is the command line."""
+
+from vocablo.cli.main import main
+
+main()

@@ -1,0 +1,52 @@
+"""What the command line needs before a command runs: options with many values, and the model to ask."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from vocablo.base.errors import ConfigError
+
+MANY = ("--text", "--among", "--validation-text", "--seeds", "--stop")  # options that take values until the next option
+OVERRIDE = re.compile(r"^[a-z_]+(\.[a-z_]+)*=")
+DEMO_MODEL = Path("demo/transformer")
+
+
+def spread(arguments: Sequence[str]) -> list[str]:
+    """``--among gato perro silla`` -> ``--among gato --among perro --among silla``, as a shell's globs give them.
+
+    Values end at the next option or at a ``section.key=value`` override.
+    """
+    result: list[str] = []
+    option, given = None, 0
+    for index, argument in enumerate(arguments):
+        if argument == "--":
+            return result + list(arguments[index:])
+        if argument.startswith("-") and argument != "-":
+            option, given = (argument, 0) if argument in MANY else (None, 0)
+            result.append(argument)
+        elif option and OVERRIDE.match(argument) and not Path(argument).exists():
+            option = None
+            result.append(argument)
+        elif option:
+            result += [argument] if given == 0 else [option, argument]
+            given += 1
+        else:
+            result.append(argument)
+    return result
+
+
+def model_path(given: str | None) -> str:
+    """The model a command asks: ``--model``, else $VOCABLO_MODEL, else the demo's Transformer when it is there."""
+    if given:
+        return given
+    if os.environ.get("VOCABLO_MODEL"):
+        return os.environ["VOCABLO_MODEL"]
+    if DEMO_MODEL.exists():
+        return str(DEMO_MODEL)
+    raise ConfigError(
+        "Which model? Give --model FOLDER (or set VOCABLO_MODEL). `vocablo demo` makes one in demo/transformer, "
+        "`vocablo pretrain` makes one from your own text."
+    )

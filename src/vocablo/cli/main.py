@@ -1,0 +1,326 @@
+"""The commands: arguments in, the Python face called, the result shown. Torch is loaded only when a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vocablo import __version__
+from vocablo.base.errors import VocabloError
+from vocablo.cli import show
+from vocablo.cli.arguments import model_path, spread
+
+app = typer.Typer(
+    name="vocablo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="The language-model workbench: train from your own text, then ask for the next word, a score, a continuation.",
+    epilog="Start with: vocablo demo",
+)
+tokenizer_app = typer.Typer(no_args_is_help=True, help="Train a tokenizer, or look into one.")
+recipe_app = typer.Typer(no_args_is_help=True, help="List the recipes, or show one whole.")
+app.add_typer(tokenizer_app, name="tokenizer")
+app.add_typer(recipe_app, name="recipe")
+
+Model = Annotated[str | None, typer.Option("--model", "-m", help="A model's folder, or a hub name. [default: $VOCABLO_MODEL, else demo/transformer]")]  # fmt: skip
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Text = Annotated[
+    list[str], typer.Option("--text", help="Text: files, folders, globs, .gz, .xz, JSONL, CSV; several at once.")
+]
+Documents = Annotated[str, typer.Option(help="What one document is: file, line or paragraph.")]
+Column = Annotated[str | None, typer.Option(help="The text column of JSONL, CSV or TSV.")]
+Encoding = Annotated[str, typer.Option(help="The text's encoding; auto takes the detected one and names it.")]
+Stride = Annotated[
+    int | None, typer.Option(help="Step of the sliding window for text longer than the model's context.")
+]
+Dtype = Annotated[str | None, typer.Option(help="Weights at inference: fp32, bf16 or int8. [default: fp32]")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the models and report.html go.")] = Path("demo"),
+    seconds: Annotated[float, typer.Option(help="Training time of each neural model.")] = 55.0,
+    seed: Annotated[int, typer.Option(help="Seed of the corpus and of the models.")] = 0,
+) -> None:
+    """Train an n-gram, an LSTM and a Transformer on the embedded Spanish corpus and compare them with its true optimum."""
+    from vocablo import demo as room
+
+    room.run(out, seconds=seconds, seed=seed, say=show.say)
+
+
+@app.command()
+def corpus(
+    sentences: Annotated[int, typer.Option(help="How many sentences.")] = 10000,
+    seed: Annotated[int, typer.Option(help="Seed: sentence i of a seed is always the same.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="A file, one sentence a line. [default: standard output]")] = None,
+) -> None:
+    """Write text of the embedded Spanish grammar, whose exact probabilities are known."""
+    from itertools import islice
+
+    from vocablo.base import files
+    from vocablo.data.grammar import Grammar
+
+    lines = islice(Grammar().text(seed, sentences), sentences)
+    if out is None:
+        for line in lines:
+            typer.echo(line)
+    else:
+        files.write_text(out, "".join(line + "\n" for line in lines))
+        show.say(f"{sentences:,} sentences in {out}")
+
+
+@tokenizer_app.command("train")
+def tokenizer_train(
+    text: Text,
+    out: Annotated[Path, typer.Option(help="Folder for tokenizer.json.")],
+    kind: Annotated[str, typer.Option(help="char, byte, word, bpe, wordpiece or unigram.")] = "bpe",
+    vocab: Annotated[
+        int | None, typer.Option(help="Vocabulary size. [default: 8000 for sub-words; all words or characters]")
+    ] = None,
+    min_count: Annotated[int, typer.Option(help="Words or pieces seen less often are left out.")] = 1,
+    lowercase: Annotated[bool, typer.Option(help="Lower-case the text (accents and ñ stay).")] = False,
+    documents: Documents = "line",
+    column: Column = None,
+    encoding: Encoding = "utf-8",
+    json: Json = False,
+) -> None:
+    """Train a tokenizer from text."""
+    from vocablo import api
+
+    result = api.train_tokenizer(
+        text, out, kind=kind, vocab=vocab, min_count=min_count, lowercase=lowercase,
+        documents=documents, column=column, encoding=encoding,
+    )  # fmt: skip
+    show.result(result, json, show.tokenizer_report)
+
+
+@tokenizer_app.command("show")
+def tokenizer_show(
+    folder: Annotated[str, typer.Argument(help="A tokenizer's or model's folder, or a tokenizer.json.")],
+    sentence: Annotated[str | None, typer.Argument(help="Text to split.")] = None,
+    json: Json = False,
+) -> None:
+    """Show a tokenizer: what it is, and how it splits a text."""
+    from vocablo import api
+
+    show.result(api.show_tokenizer(folder, sentence), json, show.tokenizer_report)
+
+
+@app.command()
+def pretrain(
+    family: Annotated[str, typer.Argument(help="The kind of model: see `vocablo recipe list`.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="section.key=value, e.g. train.lr=3e-4 model.stack.layers=6")
+    ] = None,
+    text: Text = [],  # noqa: B006
+    out: Annotated[Path | None, typer.Option(help="Folder for the model; the run is kept in its run/.")] = None,
+    size: Annotated[str | None, typer.Option(help="tiny, mini, small, medium, base or large.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe's name or TOML file. [default: the family's own]")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="A ready tokenizer's folder. [default: train one from the text]")
+    ] = None,
+    documents: Annotated[str | None, typer.Option(help="What one document is: file, line or paragraph.")] = None,
+    column: Column = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="The text's encoding; auto takes the detected one and names it.")
+    ] = None,
+    validation_text: Annotated[
+        list[str] | None, typer.Option(help="Held-out text. [default: the last part of the text]")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Train for about this long (turned into a step count once, at the start).")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Train for this many optimizer steps.")] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option(help="One run for each seed, and their mean and deviation.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="State parameters, tokens, memory and expected time; train nothing.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")] = False,
+    json: Json = False,
+) -> None:
+    """Train a model from your own text."""
+    from vocablo import api
+
+    changes = {
+        "text": text or None,
+        "validation_text": validation_text or None,
+        "documents": documents,
+        "column": column,
+        "encoding": encoding,
+    }
+    result = api.pretrain(
+        family, out=out, size=size, recipe=recipe, tokenizer=tokenizer, data=changes, minutes=minutes, steps=steps,
+        seeds=tuple(seeds or ()), overrides=tuple(overrides or ()), dry_run=dry_run, resume=resume, quiet=json,
+    )  # fmt: skip
+    show.result(result, json, show.pretrain_result)
+
+
+@app.command("next")
+def next_(
+    prompt: Annotated[str, typer.Argument(help="The words so far.")],
+    model: Model = None,
+    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Next tokens instead of next words.")] = False,
+    among: Annotated[
+        list[str] | None, typer.Option(help="Only these candidates, e.g. --among gato perro silla")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Also draw the table into this HTML file.")] = None,
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """The most probable next words (or tokens), with their probabilities."""
+    from vocablo import api
+
+    loaded = api.load(model_path(model), dtype=dtype)
+    result = loaded.next_tokens(prompt, k=k) if tokens else loaded.next(prompt, k=k, among=among or None)
+    show.result(result, json, show.next_table, html=html)
+
+
+@app.command()
+def score(
+    texts: Annotated[list[str], typer.Argument(help="Texts; - reads lines from standard input.")],
+    model: Model = None,
+    end: Annotated[bool, typer.Option("--end", help="Include the probability that the text ends here.")] = False,
+    stride: Stride = None,
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """The log-probability of texts by the chain rule: per token, per word and in total."""
+    from vocablo import api
+
+    lines = [line.rstrip("\n") for line in sys.stdin] if texts == ["-"] else texts
+    results = api.load(model_path(model), dtype=dtype).score(lines, end=end, stride=stride)
+    show.result(results[0] if len(results) == 1 else results, json, show.scores)
+
+
+@app.command()
+def perplexity(
+    text: Text,
+    model: Model = None,
+    documents: Documents = "file",
+    column: Column = None,
+    encoding: Encoding = "utf-8",
+    stride: Stride = None,
+    carry: Annotated[
+        bool, typer.Option("--carry", help="Carry a recurrent or cache model's state across documents.")
+    ] = False,
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """Perplexity per token and word, and bits per byte, of held-out text."""
+    from vocablo import api
+
+    loaded = api.load(model_path(model), dtype=dtype)
+    result = loaded.perplexity(
+        text, documents=documents, column=column, encoding=encoding, stride=stride, carry=carry, quiet=json
+    )
+    show.result(result, json, show.likelihood)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="The text to continue.")] = "",
+    model: Model = None,
+    max_tokens: Annotated[int, typer.Option(help="Stop after so many tokens.")] = 100,
+    samples: Annotated[int, typer.Option("-n", "--samples", help="How many continuations.")] = 1,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always the most probable token.")] = False,
+    temperature: Annotated[float, typer.Option(help="Below 1 sharpens, above 1 flattens.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="Sample among the k most probable.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Sample among the most probable that sum to p.")] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Sample among those at least so probable relative to the best.")
+    ] = None,
+    repetition_penalty: Annotated[float, typer.Option(help="Above 1 discourages tokens already there.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+    stop: Annotated[list[str] | None, typer.Option(help="Stop at any of these strings.")] = None,
+    window: Annotated[
+        bool, typer.Option("--window", help="Past the context, go on with the last part of the text.")
+    ] = False,
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """Continue a text until <end>, streaming."""
+    from vocablo import api
+
+    loaded = api.load(model_path(model), dtype=dtype)
+    options = dict(
+        max_tokens=max_tokens, samples=samples, greedy=greedy, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+        repetition_penalty=repetition_penalty, seed=seed, stop=tuple(stop or ()), window=window,
+    )  # fmt: skip
+    if samples == 1 and not json:
+        typer.echo(prompt, nl=False)
+        for piece in loaded.stream(prompt, **options):
+            typer.echo(piece, nl=False)
+            sys.stdout.flush()
+        typer.echo()
+        return
+    show.result(loaded.generate(prompt, **options), json, show.generations)
+
+
+@app.command()
+def info(
+    folder: Annotated[str, typer.Argument(help="A model's folder, or a hub name.")],
+    json: Json = False,
+) -> None:
+    """What a model folder holds: family, sizes, parameters, tokenizer, how it was trained."""
+    from vocablo import api
+
+    show.result(api.describe(folder), json, show.description)
+
+
+@recipe_app.command("list")
+def recipe_list(json: Json = False) -> None:
+    """The families and sizes that `pretrain` knows, and the named recipes."""
+    from vocablo import api
+
+    show.result(api.recipes(), json, show.recipe_list)
+
+
+@recipe_app.command("show")
+def recipe_show(name: Annotated[str, typer.Argument(help="A recipe's name.")]) -> None:
+    """A recipe's text."""
+    from vocablo import api
+
+    typer.echo(api.recipe_text(name), nl=False)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"vocablo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: every VocabloError is one line on standard error and exit code 2."""
+    try:
+        app(args=spread(sys.argv[1:]))
+    except VocabloError as error:
+        print(f"vocablo: {error}", file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", 2))
+    except KeyboardInterrupt:
+        print("vocablo: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

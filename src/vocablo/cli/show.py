@@ -1,0 +1,133 @@
+"""How results look on a terminal. Text goes to standard output, or one JSON object with ``--json``; notes go to stderr."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vocablo.base import files
+from vocablo.base.results import as_json
+from vocablo.views.svg import probability
+from vocablo.views.terminal import bar, format_number, table
+
+
+def say(text: str = "") -> None:
+    """A line of text on standard output, at once."""
+    print(text, flush=True)
+
+
+def result(value: Any, json: bool, text: Callable[[Any], str], html: Path | None = None) -> None:
+    """Show a result: as one JSON object, or as ``text(value)``; with ``html`` also drawn into that file."""
+    if html is not None:
+        from vocablo.views.page import page
+
+        files.write_text(html, page("Vocablo", [value._repr_html_()]))
+        print(f"drawn in {html}", file=sys.stderr)
+    if json:
+        data = as_json(value)
+        say(json_module.dumps(data if isinstance(data, dict) else {"results": data}, ensure_ascii=False))
+    else:
+        say(text(value))
+
+
+def next_table(value: Any) -> str:
+    """The lecture's table: candidates, probabilities, bars."""
+    words = hasattr(value, "words")
+    rows = value.words if words else value.tokens
+    greatest = max((row.prob for row in rows), default=1.0) or 1.0
+    lines = [
+        (_visible(row.word if words else row.token), probability(row.prob), bar(row.prob / greatest)) for row in rows
+    ]
+    note = f"\n  at most {probability(value.left_out)} of probability lies on words not explored" if words else ""
+    return table(("next word" if words else "next token", "p", ""), lines) + note
+
+
+def scores(value: Any) -> str:
+    """Every text's log-probability, token by token, and its total."""
+    return "\n\n".join(_score(one) for one in (value if isinstance(value, list) else [value]))
+
+
+def _score(one: Any) -> str:
+    rows = [
+        (_visible(token), None if log_prob is None or log_prob != log_prob else round(float(log_prob), 4))
+        for token, log_prob in zip(one.tokens, one.log_probs, strict=True)
+    ]
+    facts = [f"log p = {one.log_prob:.4f} nats", f"perplexity per token {format_number(float(one.perplexity))}"]
+    if one.bits_per_byte is not None:
+        facts.append(f"{one.bits_per_byte:.4f} bits per byte")
+    if one.unknown:
+        facts.append(f"{one.unknown} unknown words")
+    return f"{one.text}\n{table(('token', 'log p'), rows)}\n  {', '.join(facts)}\n  first token: {one.first}"
+
+
+def likelihood(value: Any) -> str:
+    """Perplexity and its units."""
+    rows = [
+        ("perplexity per token", value.perplexity),
+        ("perplexity per word", value.word_perplexity),
+        ("bits per byte", value.bits_per_byte),
+        ("log-probability, nats", value.log_prob),
+        ("tokens", value.tokens),
+        ("words", value.words),
+        ("bytes", value.bytes),
+        ("unknown tokens", value.unknown),
+    ]
+    text = table(("", ""), [row for row in rows if row[1] is not None])
+    if value.bits_per_byte is None:
+        text += "\n  bits per byte are not given: the vocabulary is closed, so unknown words cost too little"
+    return text.lstrip("\n")
+
+
+def generations(value: Any) -> str:
+    """Continuations, numbered, with how each one ended."""
+    lines = []
+    for index, one in enumerate(value, 1):
+        lines.append(f"[{index}] {one.text}  ({one.finished_by}, {len(one.tokens)} tokens)")
+    return "\n".join(lines)
+
+
+def description(value: Any) -> str:
+    """Names and values in two columns, nested ones indented."""
+    return _tree(as_json(value))
+
+
+tokenizer_report = description
+
+
+def pretrain_result(value: Any) -> str:
+    """What was trained, how good it is, and what to try next."""
+    text = _tree({key: item for key, item in as_json(value).items() if key not in ("next",)})
+    steps = getattr(value, "next", ())
+    return text + ("\n\nTry:\n" + "\n".join(f"  {line}" for line in steps) if steps else "")
+
+
+def recipe_list(value: Any) -> str:
+    """Families with their sizes, then recipes."""
+    families = table(("family", "what it is", "sizes"), [(f.name, f.about, " ".join(f.sizes)) for f in value.families])
+    recipes = table(("recipe", "family", "what it is"), [(r.name, r.family, r.about) for r in value.recipes])
+    return f"Families, for `vocablo pretrain FAMILY`:\n{families}\n\nRecipes, for --recipe NAME:\n{recipes}"
+
+
+def _tree(value: Any, indent: str = "  ") -> str:
+    lines: list[str] = []
+    width = max((len(str(key)) for key in value), default=0)
+    for key, item in value.items():
+        if item is None or item in ({}, []):
+            continue
+        if isinstance(item, dict):
+            lines += [f"{indent}{key}", _tree(item, indent + "  ")]
+        elif isinstance(item, list):
+            lines.append(f"{indent}{str(key).ljust(width)}  {' '.join(_visible(str(part)) for part in item)}")
+        else:
+            lines.append(f"{indent}{str(key).ljust(width)}  {format_number(item)}")
+    return "\n".join(lines)
+
+
+def _visible(token: str) -> str:
+    """White space made visible where it is all that a token has, or stands at its borders."""
+    if token.strip():
+        return token.replace("\n", "↵")
+    return token.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥") or "(empty)"

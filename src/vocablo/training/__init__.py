@@ -1,1 +1,1 @@
-"""The one training loop and what remembers around it."""
+"""The one loop and all that remembers around it; the only user of ``torch.distributed``."""

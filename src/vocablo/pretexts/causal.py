@@ -1,0 +1,235 @@
+"""Causal language modelling: predict each token from those before it.
+
+T cuts (input, target) pairs from the token stream of a store, where target ``t`` is the token that follows input ``t``;
+L is the sum of ``-log p(w_t | w_<t)`` (Bengio et al. 2003, eq. 1; Radford et al. 2018, eq. 1).
+
+The stream is read as a ring. Its last token is the boundary that closes the last document, and the boundary is also what
+stands before the first token, so every token of an epoch, the first and the last included, is a target exactly once: N
+tokens, N targets. Three orders cut the ring differently:
+
+* ``shuffled``: windows of ``context`` tokens, the last one shorter, in a new order and from a new offset each epoch;
+* ``carried``: B parallel contiguous streams whose state goes on from step to step and is zero at the start of each
+  epoch, with back-propagation cut every ``context`` tokens (Zaremba et al. 2014). Streams differ by one token at most,
+  so the last step of an epoch has 1 to ``context + 1`` tokens a stream, and nothing is dropped;
+* ``documents``: each document is a sequence of its own that starts with the boundary as its first input, in a new order
+  each epoch. A document longer than ``context`` is cut into windows; each window's first input is the token before it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from vocablo.base.config import Settings
+from vocablo.base.errors import ConfigError, DataError
+from vocablo.base.random import generator
+from vocablo.contract import Batch, Fences, LeftModel, Target, Term, Tokens
+
+READS = ("left",)
+
+Ints = NDArray[np.int64]
+
+
+class Config(Settings):
+    """How the stream is cut: see the module's docstring."""
+
+    order: Literal["shuffled", "carried", "documents"] = "shuffled"
+
+
+class Stream(Protocol):
+    """What is read of a token store: every document ends with the same boundary token."""
+
+    tokens: NDArray[Any]  # [N] unsigned integers, usually a memory map
+    documents: Ints  # [documents + 1] token starts, from 0 to N
+
+
+class Pretext:
+    """Batches of one store for one run, and their loss.
+
+    ``batch`` is the number of sequences of an optimizer step over all ranks, ``micro`` how many of them go through the
+    model at once, ``context`` the longest sequence in tokens. Raises DataError when the text is shorter than that.
+    """
+
+    names = ("causal",)
+
+    def __init__(
+        self, store: Stream, settings: Config, *, seed: int, batch: int, micro: int | None, context: int
+    ) -> None:
+        if min(batch, context, micro or 1) < 1:
+            raise ConfigError(f"batch, micro and context are at least 1; got {batch}, {micro} and {context}.")
+        self.store, self.settings, self.seed = store, settings, seed
+        self.batch, self.micro, self.context = batch, micro or batch, context
+        self.tokens = len(store.tokens)
+        _check_boundary(store)
+        if settings.order == "shuffled" and self.tokens < context:
+            raise DataError(
+                f"The text has {self.tokens} tokens, fewer than one window of {context}: "
+                "give more text or a smaller context."
+            )
+        if settings.order == "carried" and self.tokens < batch * context:
+            raise DataError(
+                f"{batch} parallel streams of at least {context} tokens need {batch * context} tokens, and the text has "
+                f"{self.tokens}: give more text, or a smaller batch or context."
+            )
+        self._fixed = _document_windows(store.documents, context) if settings.order == "documents" else None
+        self._epoch: tuple[int, Ints, Ints] | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in which every token is a target once."""
+        if self.settings.order == "carried":
+            return _ceil(self.tokens // self.batch, self.context)
+        rows = _ceil(self.tokens, self.context) if self._fixed is None else len(self._fixed[0])
+        return _ceil(rows, self.batch)
+
+    def continues(self, step: int) -> bool:
+        """Whether the state that the previous step ended with goes into this one (steps count from 0)."""
+        return self.settings.order == "carried" and step % self.steps_per_epoch != 0
+
+    def micro_batches(self, step: int, rank: int = 0, world: int = 1) -> list[Batch]:
+        """The part of optimizer step ``step`` (from 0) that ``rank`` works on: a pure function of the arguments.
+
+        The sequences of the step are the same for every ``micro`` and ``world``; ranks get equal shares of them, up to
+        one sequence, and a rank may get none at the end of an epoch.
+        """
+        epoch, index = divmod(step, self.steps_per_epoch)
+        starts, lengths = self._rows(epoch, index)
+        share = np.array_split(np.arange(len(starts)), world)[rank]
+        chunks = [share[begin : begin + self.micro] for begin in range(0, len(share), self.micro)]
+        return [_batch(self.store.tokens, starts[rows], lengths[rows]) for rows in chunks]
+
+    def terms(self, model: LeftModel, batch: Batch, state: Any) -> tuple[dict[str, Term], Any]:
+        """The summed negative log-probability in nats, and the state to carry on with (None unless ``carried``)."""
+        hidden = model(batch.tokens, state=state)  # type: ignore[operator]
+        target = batch.targets["causal"]
+        log_probs = model.target_log_probs(hidden.states, target.at, target.value)
+        term = Term(-log_probs.float().sum(), target.count)
+        return {"causal": term}, hidden.state if self.settings.order == "carried" else None
+
+    def validation(self, store: Stream, rank: int = 0, world: int = 1, batches: int | None = None) -> Iterator[Batch]:
+        """Every token of a held-out store as a target exactly once, in the order ``settings`` names, unshuffled.
+
+        ``batches`` limits the work to so many batches of each rank, evenly spread over the store (the first ones when
+        state is carried); the loss is then an estimate. In ``carried`` order each of ``batch`` streams starts from the
+        zero state and the state that ``terms`` returns goes into the next batch.
+        """
+        _check_boundary(store)
+        if self.settings.order == "carried":
+            streams = min(self.batch, len(store.tokens))
+            mine = np.array_split(np.arange(streams), world)[rank]
+            steps = _ceil(len(store.tokens) // streams, self.context) if len(mine) else 0
+            for index in range(steps if batches is None else min(steps, batches)):
+                starts, lengths = _stream_rows(len(store.tokens), streams, self.context, index)
+                yield _batch(store.tokens, starts[mine], lengths[mine])
+            return
+        if self.settings.order == "documents":
+            starts, lengths = _document_windows(store.documents, self.context)
+        else:
+            starts, lengths = _windows(len(store.tokens), self.context, 0)
+        chunks = range(rank * self.micro, len(starts), world * self.micro)
+        if batches is not None and batches < len(chunks):
+            chunks = [chunks[number * len(chunks) // batches] for number in range(batches)]
+        for begin in chunks:
+            yield _batch(store.tokens, starts[begin : begin + self.micro], lengths[begin : begin + self.micro])
+
+    def modules(self) -> nn.Module | None:
+        """Modules of the loss itself: none."""
+        return None
+
+    def check(self, model: LeftModel) -> None:
+        """Raise before training starts what would go wrong in it: wrong family, context too long, ids out of range."""
+        if model.reads not in READS:
+            raise ConfigError(f"Causal training needs a family that reads 'left'; this one reads {model.reads!r}.")
+        if model.context is not None and self.context > model.context:
+            raise ConfigError(f"context is {self.context}, and the model reads at most {model.context} tokens.")
+        if self.settings.order == "carried" and not getattr(model, "carries", False):
+            raise ConfigError(
+                "order = 'carried' needs a family that carries its state from step to step (a recurrent one); "
+                "use order = 'shuffled' or 'documents'."
+            )
+        if (largest := int(self.store.tokens.max())) >= model.vocab:
+            raise DataError(
+                f"The store has token id {largest} and the model a vocabulary of {model.vocab}: "
+                "the store was made with another tokenizer."
+            )
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the sequence of batches; a resumed run must have the same."""
+        return {
+            "pretext": "causal",
+            **self.settings.model_dump(),
+            "context": self.context,
+            "batch": self.batch,
+            "micro": self.micro,
+            "seed": self.seed,
+            "tokens": self.tokens,
+            "tokens_crc32": _crc32(self.store.tokens),
+        }
+
+    def _rows(self, epoch: int, index: int) -> tuple[Ints, Ints]:
+        """Starts and lengths of the sequences of one optimizer step."""
+        if self.settings.order == "carried":
+            return _stream_rows(self.tokens, self.batch, self.context, index)
+        if self._epoch is None or self._epoch[0] != epoch:
+            rng = generator(self.seed, "causal", epoch)
+            fixed = self._fixed or _windows(self.tokens, self.context, int(rng.integers(self.context)))
+            order = rng.permutation(len(fixed[0]))
+            self._epoch = (epoch, fixed[0][order], fixed[1][order])
+        rows = slice(index * self.batch, (index + 1) * self.batch)
+        return self._epoch[1][rows], self._epoch[2][rows]
+
+
+def _ceil(amount: int, size: int) -> int:
+    return -(-amount // size)
+
+
+def _windows(total: int, context: int, offset: int) -> tuple[Ints, Ints]:
+    starts = np.arange(0, total, context, dtype=np.int64)
+    return starts + offset, np.minimum(context, total - starts)
+
+
+def _document_windows(documents: Ints, context: int) -> tuple[Ints, Ints]:
+    sizes = np.diff(documents).astype(np.int64)
+    pieces = -(-sizes // context)
+    number = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    starts = np.repeat(np.asarray(documents[:-1], dtype=np.int64), pieces) + number * context
+    return starts, np.minimum(context, np.repeat(np.asarray(documents[1:], dtype=np.int64), pieces) - starts)
+
+
+def _stream_rows(total: int, streams: int, context: int, index: int) -> tuple[Ints, Ints]:
+    size, longer = divmod(total, streams)
+    stream = np.arange(streams, dtype=np.int64)
+    starts = stream * size + np.minimum(stream, longer) + index * context
+    if index < _ceil(size, context) - 1:
+        return starts, np.full(streams, context, dtype=np.int64)
+    return starts, size + (stream < longer) - index * context
+
+
+def _batch(tokens: NDArray[Any], starts: Ints, lengths: Ints) -> Batch:
+    ends = np.cumsum(lengths)
+    positions = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+    at = (np.repeat(starts, lengths) + positions) % len(tokens)
+    ids, value = (torch.from_numpy(tokens[index].astype(np.int64)) for index in (at - 1, at))
+    flat = Tokens(ids, Fences.of(lengths.tolist()), torch.from_numpy(positions))
+    return Batch(flat, {"causal": Target(torch.arange(len(at)), value, len(at))})
+
+
+def _check_boundary(store: Stream) -> None:
+    if len(store.tokens) == 0:
+        raise DataError("The store has no tokens: give some text.")
+    ends = store.tokens[np.asarray(store.documents[1:]) - 1]
+    if not (ends == ends[-1]).all():
+        raise DataError("The documents of the store don't all end with one boundary token: build the store again.")
+
+
+def _crc32(tokens: NDArray[Any], chunk: int = 1 << 24) -> int:
+    value = 0
+    for begin in range(0, len(tokens), chunk):
+        value = zlib.crc32(tokens[begin : begin + chunk].tobytes(), value)
+    return value

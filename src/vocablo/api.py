@@ -1,0 +1,244 @@
+"""The Python face: ``load``, ``pretrain``, ``train_tokenizer`` and what a loaded model can be asked.
+
+Every command of the command line is one of these calls, and its ``--json`` object has the result's attribute names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vocablo import checkpoint
+from vocablo.base import registry
+from vocablo.base.errors import ConfigError, nearest
+from vocablo.data.readers import read_documents
+from vocablo.inference import generate as generating
+from vocablo.inference import next as asking
+from vocablo.inference import score as scoring
+from vocablo.inference.generate import GenerateSettings, Generation
+from vocablo.inference.next import NextTokens, NextWords
+from vocablo.inference.score import Score
+from vocablo.measures.likelihood import Likelihood
+from vocablo.text.tokenizer import Tokenizer
+from vocablo.training import pretrain as pretraining
+from vocablo.training import recipe as recipes_room
+from vocablo.training.pretrain import PretrainResult
+
+__all__ = ["LanguageModel", "describe", "load", "pretrain", "recipes", "show_tokenizer", "train_tokenizer"]
+
+DTYPES = ("fp32", "bf16", "int8")
+
+
+class LanguageModel:
+    """A model that reads from left to right, with its tokenizer: what ``load`` returns for n-gram, RNN and GPT alike."""
+
+    def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
+        self.model, self.tokenizer = model, tokenizer
+
+    def next(self, prompt: str, *, k: int = 10, among: Sequence[str] | None = None) -> NextWords:
+        """The k most probable next words (or the named candidates), each the sum over its token paths."""
+        return asking.next_words(self.model, self.tokenizer, prompt, k, among=among)
+
+    def next_tokens(self, prompt: str, *, k: int = 10) -> NextTokens:
+        """The k most probable next tokens."""
+        return asking.next_tokens(self.model, self.tokenizer, prompt, k)
+
+    def score(self, texts: str | Sequence[str], *, end: bool = False, stride: int | None = None) -> list[Score]:
+        """Log-probability by the chain rule, in nats, of each text; ``end`` adds that of the text ending there."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        return scoring.score(self.model, self.tokenizer, texts, end=end, stride=stride)
+
+    def perplexity(
+        self,
+        sources: str | Path | Sequence[str | Path],
+        *,
+        documents: str = "file",
+        column: str | None = None,
+        encoding: str = "utf-8",
+        stride: int | None = None,
+        carry: bool = False,
+        quiet: bool = True,
+    ) -> Likelihood:
+        """Perplexity and bits per byte of files; every document's ``<end>`` is counted. See ``read_documents``."""
+        listed = [sources] if isinstance(sources, (str, Path)) else list(sources)
+        texts = (
+            document.text for document in read_documents(listed, documents=documents, column=column, encoding=encoding)
+        )
+        return scoring.perplexity(self.model, self.tokenizer, texts, stride=stride, carry=carry, quiet=quiet)
+
+    def generate(self, prompt: str = "", **settings: Any) -> list[Generation]:
+        """Continuations of a prompt; ``settings`` are the fields of ``GenerateSettings``."""
+        return generating.generate(self.model, self.tokenizer, prompt, GenerateSettings(**settings))
+
+    def stream(self, prompt: str = "", **settings: Any) -> Iterator[str]:
+        """One continuation, piece by piece, as it is generated."""
+        return generating.stream(self.model, self.tokenizer, prompt, GenerateSettings(**settings))
+
+
+def load(folder_or_name: str | Path, *, dtype: str | None = None) -> LanguageModel:
+    """A model from a folder or a hub name, ready to be asked.
+
+    ``dtype`` is the precision of the weights: ``fp32`` (default), ``bf16``, or ``int8`` (quantised linear layers).
+    Raises CheckpointError for a folder that can't be read and ConfigError for a model without a tokenizer.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise ConfigError(f"There is no dtype {dtype!r}{nearest(dtype, DTYPES)}")
+    loaded = checkpoint.load(str(folder_or_name))
+    if loaded.tokenizer is None:
+        raise ConfigError(f"{folder_or_name} has no tokenizer.json: put the model's tokenizer beside it.")
+    if loaded.model.reads != "left":
+        raise ConfigError(
+            f"{folder_or_name} reads {loaded.model.reads!r}; these verbs need a model that reads from the left."
+        )
+    loaded.model.eval()
+    if dtype in ("bf16", "int8"):
+        from vocablo.nn.quantize import quantize
+
+        quantize(loaded.model, dtype)
+    return LanguageModel(loaded.model, loaded.tokenizer)
+
+
+def pretrain(
+    family: str,
+    *,
+    text: str | Path | Sequence[str | Path] | None = None,
+    out: str | Path | None = None,
+    size: str | None = None,
+    recipe: str | None = None,
+    tokenizer: str | Path | None = None,
+    data: Mapping[str, Any] | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    seeds: Sequence[int] = (),
+    overrides: Sequence[str] = (),
+    dry_run: bool = False,
+    resume: bool = False,
+    quiet: bool = False,
+) -> PretrainResult:
+    """Train a model from text into the folder ``out``.
+
+    ``data`` has the fields of ``DataSettings`` (documents, column, encoding, validation_text, ...), ``overrides`` are
+    ``section.key=value`` texts. With several ``seeds`` one run each is made in ``out/seed-N``. ``dry_run`` returns the
+    plan (parameters, tokens, memory, expected time) and trains nothing.
+    """
+    data = dict(data or {})
+    if text is not None:
+        data["text"] = [text] if isinstance(text, (str, Path)) else list(text)
+    if data.get("text"):
+        data["text"] = [str(one) for one in data["text"]]
+    given = {
+        "size": size,
+        "data": data,
+        "tokenizer": {"path": None if tokenizer is None else str(tokenizer)},
+        "train": {"minutes": minutes, "steps": steps},
+    }
+    if resume and out is not None and (stored := Path(out) / "run" / "recipe.toml").exists():
+        recipe = str(stored)
+    resolved, origin = recipes_room.resolve(family, recipe=recipe, given=given, overrides=overrides)
+    order = pretraining.Order(None if out is None else Path(out), tuple(seeds), dry_run, resume, quiet)
+    return pretraining.run(resolved, origin, order)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerReport:
+    """A tokenizer in numbers, and how it splits a text."""
+
+    kind: str
+    size: int
+    specials: dict[str, str]
+    report: dict[str, Any]
+    segmentation: list[str] | None = None
+    ids: list[int] | None = None
+
+
+def train_tokenizer(
+    text: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    kind: str = "bpe",
+    vocab: int | None = None,
+    min_count: int = 1,
+    lowercase: bool = False,
+    documents: str = "line",
+    column: str | None = None,
+    encoding: str = "utf-8",
+) -> TokenizerReport:
+    """Train a tokenizer and save it as a folder that transformers loads too."""
+    settings = recipes_room.TokenizerSettings(kind=kind, vocab=vocab, min_count=min_count, lowercase=lowercase)
+    sources = [text] if isinstance(text, (str, Path)) else list(text)
+
+    def texts() -> Iterator[str]:
+        return (
+            document.text for document in read_documents(sources, documents=documents, column=column, encoding=encoding)
+        )
+
+    tokenizer = pretraining.make_tokenizer(settings, texts())
+    tokenizer.save(Path(out))
+    return _report(tokenizer, texts())
+
+
+def show_tokenizer(folder: str | Path, sentence: str | None = None) -> TokenizerReport:
+    """A tokenizer's facts, and how it splits ``sentence``."""
+    return _report(Tokenizer.load(Path(folder)), [sentence] if sentence else [], sentence)
+
+
+def _report(tokenizer: Tokenizer, texts: Any, sentence: str | None = None) -> TokenizerReport:
+    split = None if sentence is None else tokenizer.encode(sentence)
+    return TokenizerReport(
+        tokenizer.kind,
+        tokenizer.size,
+        tokenizer.specials,
+        tokenizer.report(texts),
+        None if split is None else list(split.tokens),
+        None if split is None else list(split.ids),
+    )
+
+
+def describe(folder_or_name: str | Path) -> checkpoint.Description:
+    """What a model folder holds, without reading its weights."""
+    return checkpoint.describe(str(folder_or_name))
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyEntry:
+    name: str
+    about: str
+    sizes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeEntry:
+    name: str
+    family: str
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """What ``pretrain`` knows."""
+
+    families: tuple[FamilyEntry, ...]
+    recipes: tuple[RecipeEntry, ...]
+
+
+def recipes() -> Catalogue:
+    """The families with their sizes, and the named recipes, read from the registry without importing any model."""
+    families = []
+    for name, file in recipes_room.families().items():
+        about = registry.constant(recipes_room.MODELS, file, "FAMILIES")[name]
+        families.append(FamilyEntry(name, about, tuple(registry.constant(recipes_room.MODELS, file, "SIZES")[name])))
+    named = [
+        RecipeEntry(name, values["family"], values.get("about", "")) for name, values in recipes_room.recipes().items()
+    ]
+    return Catalogue(tuple(families), tuple(named))
+
+
+def recipe_text(name: str) -> str:
+    """The TOML text of a named recipe."""
+    from importlib import resources
+
+    if name not in recipes_room.recipes():
+        raise ConfigError(f"There is no recipe {name!r}{nearest(name, recipes_room.recipes())}")
+    return (resources.files("vocablo") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")

@@ -1,0 +1,124 @@
+"""A recipe: everything that defines a pre-training run, read from TOML, with overrides, and where each value came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from vocablo.base import config, registry
+from vocablo.base.config import Settings
+from vocablo.base.errors import ConfigError, nearest
+from vocablo.training.settings import TrainSettings
+
+MODELS = "vocablo.models"
+LENGTHS = ("steps", "epochs", "minutes")  # a run is as long as exactly one of these says
+SIZES = ("tiny", "mini", "small", "medium", "base", "large")
+
+
+class TokenizerSettings(Settings):
+    """The tokenizer to train, or ``path`` of a ready one."""
+
+    path: str | None = None
+    kind: str = "bpe"
+    vocab: int | None = Field(default=None, ge=2)  # None: 8,000 for sub-words, everything for words and characters
+    min_count: int = Field(default=1, ge=1)
+    lowercase: bool = False
+    split: Literal["punctuation", "whitespace"] = "punctuation"  # for kind = "word"
+
+
+class DataSettings(Settings):
+    """The text, what one document is, and what is held out: files, or the last part of the text."""
+
+    text: tuple[str, ...] = ()
+    documents: Literal["file", "line", "paragraph"] = "file"
+    column: str | None = None
+    encoding: str = "utf-8"
+    validation_text: tuple[str, ...] = ()
+    validation: float = Field(default=0.05, ge=0, lt=0.9)
+    order: Literal["shuffled", "carried", "documents"] = "shuffled"
+
+
+class Recipe(Settings):
+    """One run. ``model`` are changes to the family's configuration at this size; ``context`` is in tokens."""
+
+    family: str
+    size: Literal["tiny", "mini", "small", "medium", "base", "large"] = "small"
+    about: str = ""
+    context: int = Field(default=256, ge=2)
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    data: DataSettings = DataSettings()
+    model: dict[str, Any] = Field(default_factory=dict)
+    train: TrainSettings = TrainSettings(steps=2000)
+
+
+def families() -> dict[str, str]:
+    """Family name as given to ``pretrain`` -> the file of ``models/`` that has it."""
+    return registry.owners(MODELS, "FAMILIES")
+
+
+def recipes() -> dict[str, Mapping[str, Any]]:
+    """Every named recipe of the package: name -> its mapping."""
+    folder = resources.files("vocablo") / "recipes"
+    return {
+        Path(entry.name).stem: config.read_toml(Path(str(entry)))
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
+        if entry.name.endswith(".toml")
+    }
+
+
+def resolve(
+    family: str, *, recipe: str | None, given: Mapping[str, Any], overrides: Sequence[str]
+) -> tuple[Recipe, dict[str, str]]:
+    """Join default < recipe < command line into a Recipe. Returns it and where each value came from.
+
+    ``recipe`` is a name or a TOML file; None takes the family's own, when there is one. ``given`` are the command's
+    options as a nested mapping (None left out), ``overrides`` are ``section.key=value`` texts.
+    """
+    if family not in families():
+        raise ConfigError(f"There is no family {family!r}{nearest(family, families())}")
+    named = recipes()
+    layers: list[tuple[str, Mapping[str, Any]]] = [("default", {"family": family, "train": {"steps": 2000}})]
+    if recipe is None:
+        if family in named:
+            layers.append((f"recipe {family}", named[family]))
+    elif recipe in named:
+        layers.append((f"recipe {recipe}", named[recipe]))
+    elif Path(recipe).suffix == ".toml":
+        layers.append((recipe, config.read_toml(Path(recipe))))
+    else:
+        raise ConfigError(f"There is no recipe {recipe!r}{nearest(recipe, named)}; or give a .toml file.")
+    layers += [("command line", without_none(given)), ("command line", config.overrides(overrides))]
+    values, origin = config.merge(_last_length(layers))
+    if values["family"] != family:
+        raise ConfigError(f"The recipe {recipe!r} is for {values['family']!r}, not for {family!r}.")
+    if values.get("size") is not None and values["size"] not in SIZES:
+        raise ConfigError(f"There is no size {values['size']!r}{nearest(values['size'], SIZES)}")
+    return config.build(Recipe, values, "recipe"), origin
+
+
+def _last_length(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The layers without the run lengths that a later layer replaces by one of another kind (minutes for steps, say)."""
+    kept: list[tuple[str, Mapping[str, Any]]] = []
+    replaced = False
+    for name, values in reversed(layers):
+        train = values.get("train", {})
+        if replaced:
+            values = {**values, "train": {key: value for key, value in train.items() if key not in LENGTHS}}
+        replaced = replaced or any(key in train for key in LENGTHS)
+        kept.append((name, values))
+    return kept[::-1]
+
+
+def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested mapping without the keys whose value is None, or an empty section."""
+    kept: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            value = without_none(value) or None
+        if value is not None:
+            kept[key] = value
+    return kept

@@ -1,0 +1,48 @@
+"""The order in which examples are seen: pure functions, so that a run resumes at any step, on any number of ranks.
+
+Examples are numbered 0 to n - 1. Epoch e sees them in the order ``shuffled(n, seed, e)``; the epochs stand one behind
+the other in one endless sequence of which step s takes the ``batch`` x ``world`` next ones. So every epoch sees every
+example exactly once, also when a step reaches over the end of an epoch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vocablo.base.errors import ConfigError
+from vocablo.base.random import generator
+
+
+def shuffled(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """A permutation of 0 ... n - 1, a pure function of its arguments."""
+    return generator(seed, "order", epoch).permutation(n)
+
+
+def positions(n: int, step: int, batch: int, *, rank: int = 0, world: int = 1) -> NDArray[np.int64]:
+    """The places in the endless sequence, [batch], of the examples that ``rank`` of ``world`` gets at ``step``.
+
+    ``divmod(position, n)`` gives epoch and place in that epoch's order. Ranks take turns, so that which examples make a
+    step doesn't depend on how many ranks share it. Raises ConfigError for numbers that make no sense.
+    """
+    if n < 1 or batch < 1 or step < 0 or not 0 <= rank < world:
+        raise ConfigError(
+            f"There must be examples, a batch and ranks below the world's size; got {n} examples, batch {batch}, "
+            f"step {step}, rank {rank} of {world}."
+        )
+    return step * batch * world + rank + world * np.arange(batch, dtype=np.int64)
+
+
+def examples(n: int, seed: int, step: int, batch: int, *, rank: int = 0, world: int = 1) -> NDArray[np.int64]:
+    """The examples, [batch], that ``rank`` gets at ``step`` (counted from 0 over all epochs)."""
+    epochs, places = np.divmod(positions(n, step, batch, rank=rank, world=world), n)
+    chosen = np.empty(batch, dtype=np.int64)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        chosen[here] = shuffled(n, seed, int(epoch))[places[here]]
+    return chosen
+
+
+def steps_per_epoch(n: int, batch: int, world: int = 1) -> int:
+    """Steps until every example has been seen once, the last step perhaps reaching into the next epoch."""
+    return -(-n // (batch * world))

@@ -1,0 +1,77 @@
+"""Where sentences begin, by rule, for Spanish and English.
+
+A sentence ends at ``.``, ``!``, ``?`` or ``…`` (with the quotes and brackets that close after it) when white space and
+something that can begin a sentence follow: a capital, a digit, or an opener such as ``¿ ¡ « " —`` before one. A blank
+line always ends it. A full stop doesn't end a sentence after a title or another word that calls for more (*Sr.*,
+*núm.*, *e.g.*), after an initial (*J. L. Borges*), or after the number of a list item; a decimal point has no white
+space behind it.
+"""
+
+from __future__ import annotations
+
+import re
+
+# After these a capital or a number goes on with the sentence.
+_TITLES = """
+    sr sra srta sres sras dr dra dres prof profa profs ing lic arq abog ilmo ilma excmo excma d dña da dn fr fray sto
+    sta st mons rvdo rdo gral cnel cap capt tte sgto gen col lt sgt rev hon pres gov sen rep mr mrs ms mx messrs mme mlle
+    núm num nro no nos pág pags págs pag pp p vol vols cap caps art arts fig figs tab tel av avda avd c ctra pza pl cía
+    apdo dpto depto ed eds cf cfr vid véase ss vs aprox máx mín ej e.g i.e p.ej v.gr v.g ee rr dd jj ff aa
+"""
+_CALLING = frozenset(_TITLES.split())
+# These end a sentence when a capital follows: etc., EE. UU., p. m., Inc.
+_OPENERS = "¿¡\"'«“‘‹([{—–-*_"
+_CLOSERS = "\"'»”’›)\\]}*_"
+_END = re.compile(rf"(?P<mark>[.!?…]+)[{_CLOSERS}]*\s+|\n[^\S\n]*\n\s*")
+_BEFORE = re.compile(r"[^\s¿¡\"'«“‘(\[—–]+$")
+_LONGEST = 40  # characters looked at before a full stop
+
+
+def sentence_starts(text: str) -> list[int]:
+    """Where each sentence of ``text`` begins, in characters: the first one at 0, the others at their first character.
+
+    Empty for a text that is empty or white space.
+    """
+    if not text or text.isspace():
+        return []
+    starts = [0]
+    for match in _END.finditer(text):
+        here = match.end()
+        if here < len(text) and (match["mark"] is None or _blank(match[0]) or _ends(text, match)):
+            starts.append(here)
+    return starts
+
+
+def split_sentences(text: str) -> list[tuple[int, int]]:
+    """Character spans of the sentences, each with the white space behind it: joined they are the whole text."""
+    starts = sentence_starts(text)
+    return list(zip(starts, [*starts[1:], len(text)], strict=True))
+
+
+def _blank(ending: str) -> bool:
+    """Whether the white space behind a mark has a blank line."""
+    return ending.count("\n") > 1
+
+
+def _ends(text: str, match: re.Match[str]) -> bool:
+    here = match.end()
+    opened = False
+    while here < len(text) and (text[here] in _OPENERS or (opened and text[here] == " ")):
+        opened = True
+        here += 1
+    if here == len(text):
+        return True
+    first = text[here]
+    if not (first.isupper() or first.isdigit() or (first.isalpha() and not first.islower()) or text[here - 1] in "¿¡"):
+        return False
+    if match["mark"] != ".":
+        return True
+    before = _BEFORE.search(text, max(0, match.start() - _LONGEST), match.start())
+    if before is None:
+        return True
+    word = before[0]
+    if word.isdigit():  # "1. Primero" at the beginning of a line is a list's item
+        return before.start() > 0 and text[before.start() - 1] != "\n"
+    if len(word) == 1 and word.isupper():
+        return opened and text[here - 1] in "¿¡"
+    return word.lower() not in _CALLING

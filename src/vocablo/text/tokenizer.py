@@ -1,0 +1,235 @@
+"""The tokenizer: text to ids with offsets and back, on the ``tokenizers`` library, in Hugging Face's files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from vocablo.base.errors import CheckpointError, DataError
+from vocablo.base.files import write_text
+from vocablo.text import kinds, words
+from vocablo.text.kinds import KINDS
+from vocablo.text.specials import Specials, read_json
+from vocablo.text.surfaces import pipeline, raw_bytes, readable, spelling
+from vocablo.text.words import Flags, WordTable
+
+__all__ = ["KINDS", "Encoding", "Tokenizer"]
+
+FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """The tokens of one text: ``offsets`` [n, 2] are where each begins and ends, in characters of the text."""
+
+    ids: list[int]
+    offsets: NDArray[np.int64]
+    tokens: list[str]
+
+
+class Tokenizer:
+    """A tokenizer of any kind, ours or any ``tokenizer.json``.
+
+    Nothing is added to a text and nothing is cut off. The text of a special token (``<end>``) within a text is read as
+    that token, as everywhere in Hugging Face's libraries.
+    """
+
+    def __init__(
+        self, inner: tokenizers.Tokenizer, specials: Specials, config: Mapping[str, Any] | None = None
+    ) -> None:
+        inner.no_truncation()
+        inner.no_padding()
+        self.inner, self.specials = inner, specials
+        self._config = dict(config or {})
+        self.pipeline = pipeline(inner)
+        self.spelling = spelling(self.pipeline)
+        self.kind = _kind(self.pipeline, self.spelling)
+
+    @classmethod
+    def train(
+        cls,
+        kind: str,
+        texts: Iterable[str],
+        *,
+        vocab: int | None = None,
+        min_count: int = 1,
+        lowercase: bool = False,
+        split: str = "punctuation",
+        specials: Mapping[str, str | None] | None = None,
+        progress: bool = False,
+    ) -> Tokenizer:
+        """Train a tokenizer of ``kind`` (one of ``KINDS``) on texts, which are read once.
+
+        ``vocab``: the number of tokens, specials included; None: every character or word, or up to 8,000 pieces.
+        ``min_count``: how often a character, word or pair must occur. ``split`` (word only): ``punctuation`` sets
+        punctuation apart; ``whitespace`` takes a text that is tokenized already as it is. ``specials``: role (end, unk,
+        pad, cls, sep, mask) to text, where the kind's own don't suit; None does without one.
+
+        Raises ConfigError for an unknown kind or a vocabulary that the text can't give, DataError for an empty text.
+        """
+        if isinstance(texts, str):
+            raise DataError("texts must be several texts (a list, or an iterator), not one string: write [text].")
+        chosen = Specials.of(kind, specials)
+        inner = kinds.blank(kind, lowercase=lowercase, split=split, specials=chosen)
+        kinds.train(inner, kind, texts, vocab, min_count, chosen, progress)
+        return cls(inner, chosen)
+
+    @classmethod
+    def load(cls, where: str | Path) -> Tokenizer:
+        """Load a folder that holds ``tokenizer.json``, or such a file. Raises CheckpointError when it can't be read."""
+        path = Path(where)
+        path = path / FILE if path.is_dir() else path
+        if not path.is_file():
+            raise CheckpointError(f"There is no {FILE} at {where}.")
+        try:
+            inner = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises the bare class
+            raise CheckpointError(f"{path} isn't a tokenizer that can be read: {error}") from None
+        added = [token.content for token in inner.get_added_tokens_decoder().values()]
+        return cls(inner, Specials.found(path.parent, added, inner.get_vocab()), read_json(path.parent / CONFIG))
+
+    def save(self, folder: str | Path, *, model_max_length: int | None = None) -> None:
+        """Write ``tokenizer.json`` and ``tokenizer_config.json``, which transformers' ``AutoTokenizer`` loads.
+
+        ``model_max_length``: the longest sequence of the model that the tokenizer belongs to.
+        """
+        config: dict[str, Any] = {
+            key: value for key, value in self._config.items() if key != "auto_map"
+        }  # names remote code
+        if not config:
+            config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+            config |= self.specials.to_config()
+        if model_max_length is not None:
+            config["model_max_length"] = model_max_length
+        write_text(Path(folder) / FILE, self._json)
+        write_text(Path(folder) / CONFIG, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
+
+    @cached_property
+    def _json(self) -> str:
+        return self.inner.to_str(pretty=True)
+
+    @cached_property
+    def hash(self) -> str:
+        """Hex digest of ``tokenizer.json``: equal for tokenizers that give equal ids."""
+        return hashlib.sha256(self._json.encode()).hexdigest()
+
+    @cached_property
+    def size(self) -> int:
+        """V: one more than the largest id."""
+        return max(self.inner.get_vocab().values(), default=-1) + 1
+
+    @cached_property
+    def vocabulary(self) -> list[str]:
+        """The token of every id as the tokenizer's file spells it; an id that is not used has an empty one."""
+        names = [""] * self.size
+        for name, index in self.inner.get_vocab().items():
+            names[index] = name
+        return names
+
+    def id(self, token: str) -> int | None:
+        """The id of a token as the file spells it, or None."""
+        return self.inner.token_to_id(token)
+
+    def _special(self, name: str | None) -> int | None:
+        return None if name is None else self.inner.token_to_id(name)
+
+    @property
+    def end_id(self) -> int | None:
+        """The boundary between documents: ``<end>``, or [SEP] for BERT's tokenizers."""
+        return self._special(self.specials.end)
+
+    @property
+    def unk_id(self) -> int | None:
+        """What stands for text that the vocabulary doesn't have; None when there is no such text."""
+        return self._special(self.specials.unk)
+
+    @property
+    def pad_id(self) -> int | None:
+        return self._special(self.specials.pad)
+
+    @property
+    def cls_id(self) -> int | None:
+        return self._special(self.specials.cls)
+
+    @property
+    def sep_id(self) -> int | None:
+        return self._special(self.specials.sep)
+
+    @property
+    def mask_id(self) -> int | None:
+        return self._special(self.specials.mask)
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """The ids of all special tokens."""
+        added = self.inner.get_added_tokens_decoder()
+        named = {self._special(name) for name in self.specials.all} - {None}
+        return frozenset({index for index, token in added.items() if token.special} | named)  # type: ignore[arg-type]
+
+    def encode(self, text: str) -> Encoding:
+        """The tokens of a text, with their places in it."""
+        result = self.inner.encode(text, add_special_tokens=False)
+        offsets = np.array(result.offsets, dtype=np.int64).reshape(-1, 2)
+        return Encoding(result.ids, offsets, result.tokens)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, in parallel and without offsets."""
+        return [result.ids for result in self.inner.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
+        """The text of token ids: exact for char, byte, bpe and unigram; word and wordpiece normalise white space."""
+        return self.inner.decode([int(index) for index in ids], skip_special_tokens=skip_special)
+
+    def surface(self, id: int) -> str:
+        """What a person sees for one token: its text with its leading space; bytes of a part of a character as ``\\xc3``."""
+        if not 0 <= id < self.size:
+            raise DataError(f"There is no token {id}: the vocabulary has ids 0 to {self.size - 1}.")
+        return self.surfaces[id]
+
+    @cached_property
+    def surfaces(self) -> list[str]:
+        """The surface of every id."""
+        return [readable(data) for data in self.token_bytes]
+
+    @cached_property
+    def token_bytes(self) -> list[bytes]:
+        """The UTF-8 bytes that every id stands for."""
+        added = {index: token.content for index, token in self.inner.get_added_tokens_decoder().items()}
+        return [
+            added[index].encode() if index in added else raw_bytes(name, self.spelling)
+            for index, name in enumerate(self.vocabulary)
+        ]
+
+    @cached_property
+    def _word_tables(self) -> tuple[WordTable, words.Shapes]:
+        special = {self.vocabulary[index] for index in self.special_ids}
+        return words.tables(self.vocabulary, self.spelling, special, self.specials.unk)
+
+    @property
+    def words(self) -> WordTable:
+        """Which tokens open a word, go on with one, or are white space: bool [V] each."""
+        return self._word_tables[0]
+
+    def word_starts(self, ids: Sequence[int] | NDArray[Any]) -> Flags:
+        """bool [N]: which of the tokens starts a word; see ``vocablo.text.words`` for what a word is."""
+        return words.word_starts(ids, self._word_tables[1])
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({self.kind}, {self.size} tokens)"
+
+
+def _kind(settings: dict[str, Any], spelled: str) -> str:
+    """Which of KINDS a tokenizer is, from its own settings."""
+    model = settings["model"]["type"]
+    if model == "BPE" and not settings["merges"]:
+        return "byte" if spelled == "bytes" else "char"
+    return {"BPE": "bpe", "WordPiece": "wordpiece", "Unigram": "unigram", "WordLevel": "word"}[model]

@@ -1,6 +1,7 @@
 """Small stand-ins for a store and for families, so that the loop is tested apart from the models."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -73,8 +74,10 @@ class Recurrent(Bag):
         width = self.norm.normalized_shape[0]
         starts = tokens.fences.starts()
         states, last = [], []
-        for row, (begin, end) in enumerate(zip(starts, starts[1:], strict=False)):
-            hidden = torch.zeros(1, width) if state is None else state.parts[0][row : row + 1]
+        for row, (begin, end) in enumerate(pairwise(starts)):
+            hidden = (
+                torch.zeros(1, width, dtype=self.embed.weight.dtype) if state is None else state.parts[0][row : row + 1]
+            )
             for position in range(begin, end):
                 hidden = self.cell(self.embed(tokens.ids[position : position + 1]), hidden)
                 states.append(hidden)

@@ -56,7 +56,7 @@ class Pretext:
     model at once, ``context`` the longest sequence in tokens. Raises DataError when the text is shorter than that.
     """
 
-    names = ("causal",)
+    names: tuple[str, ...] = ("causal",)
 
     def __init__(
         self, store: Stream, settings: Config, *, seed: int, batch: int, micro: int | None, context: int
@@ -109,7 +109,7 @@ class Pretext:
         hidden = model(batch.tokens, state=state)  # type: ignore[operator]
         target = batch.targets["causal"]
         log_probs = model.target_log_probs(hidden.states, target.at, target.value)
-        term = Term(-log_probs.float().sum(), target.count)
+        term = Term(-log_probs.to(torch.promote_types(log_probs.dtype, torch.float32)).sum(), target.count)
         return {"causal": term}, hidden.state if self.settings.order == "carried" else None
 
     def validation(self, store: Stream, rank: int = 0, world: int = 1, batches: int | None = None) -> Iterator[Batch]:

@@ -48,7 +48,7 @@ def train(
     """Train ``model`` in place; on return it has the parameters of the last step, and ``run.out`` the finished model.
 
     ``watchers`` are called in order with each step; saving comes after them. With ``resume`` the run goes on from its
-    newest whole checkpoint (from the start if it has none). SIGINT and SIGTERM end the running step, save, and raise
+    newest whole checkpoint; the first one is written before the first step. SIGINT and SIGTERM end the running step, save, and raise
     Interrupted. Raises TrainingError for a loss that isn't finite or a resume that doesn't match, StorageError for a
     full disk, ConfigError for settings that don't fit the model or the data.
     """
@@ -89,12 +89,14 @@ def _set_out(session: Session, watchers: Sequence[Watcher], resume: bool) -> Non
     trainer.settings.warmup_steps(trainer.total)
     if first:
         run.write_state(identity=mine, total=trainer.total, status="running")
-    step = run.newest() if resume and first else None
-    step = session.ranks.sum_integers([step or 0])[0]
-    if step:
-        state.restore(session, watchers, step)
+    found = run.newest() if resume and first else None
+    step = session.ranks.sum_integers([-1 if found is None else found] if first else [0])[0]
     if first:
-        run.truncate_metrics(step)
+        run.truncate_metrics(max(step, 0))
+    if step >= 0:
+        state.restore(session, watchers, step)
+    else:
+        state.save(session, watchers)  # from here on the run no longer depends on how the caller made the model
 
 
 def steps_in(session: Session, watchers: Sequence[Watcher]) -> int:

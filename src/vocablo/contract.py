@@ -26,7 +26,7 @@ class Fences:
     """Where the B sequences of a flat batch begin: on the device (``cu``) and as host integers, so nobody has to sync."""
 
     lengths: tuple[int, ...]
-    cu: Int[Tensor, B + 1]  # int32, cu[0] = 0, cu[-1] = N
+    cu: Int[Tensor, "B+1"]  # int32, cu[0] = 0, cu[-1] = N
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> Fences:
@@ -52,7 +52,7 @@ class Fences:
         """Host offsets of the sequences: B + 1 integers from 0 to N."""
         return (0, *accumulate(self.lengths))
 
-    def last(self) -> Int[Tensor, B]:
+    def last(self) -> Int[Tensor, "B"]:
         """Index into N of every sequence's last token."""
         return (self.cu[1:] - 1).long()
 
@@ -64,10 +64,10 @@ class Fences:
 class Tokens:
     """What a family reads. Positions count from 0 within each sequence unless a state is continued."""
 
-    ids: Int[Tensor, N]
+    ids: Int[Tensor, "N"]
     fences: Fences
-    positions: Int[Tensor, N]
-    segments: Int[Tensor, N] | None = None
+    positions: Int[Tensor, "N"]
+    segments: Int[Tensor, "N"] | None = None
     chars: Int[Tensor, "N C"] | None = None
     tables: dict[str, Tensor] = field(default_factory=dict)
 
@@ -101,10 +101,10 @@ class Tokens:
 class Target:
     """Rows of states that carry a loss: ``at`` indexes N, ``value`` is the id to predict there."""
 
-    at: Int[Tensor, M]
-    value: Int[Tensor, M]
+    at: Int[Tensor, "M"]
+    value: Int[Tensor, "M"]
     count: int
-    weight: Float[Tensor, M] | None = None
+    weight: Float[Tensor, "M"] | None = None
 
     def to(self, device: torch.device | str) -> Target:
         weight = None if self.weight is None else self.weight.to(device)
@@ -118,7 +118,7 @@ class Batch:
     tokens: Tokens
     targets: dict[str, Target] = field(default_factory=dict)
     source: Tokens | None = None
-    groups: Int[Tensor, G] | None = None
+    groups: Int[Tensor, "G"] | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         return Batch(
@@ -152,7 +152,7 @@ class Term:
 class DecodeState(Protocol):
     """RNN state and key-value cache alike: what ``extend`` has read so far, for B sequences."""
 
-    def select(self, rows: Int[Tensor, B2]) -> DecodeState:
+    def select(self, rows: Int[Tensor, "B2"]) -> DecodeState:
         """The state of the given rows, in that order, repeats allowed (beam search, several samples of a prompt)."""
         ...
 
@@ -171,7 +171,7 @@ class LeftModel(Protocol):
         """States of every token. ``state`` continues a stream (families with ``carries``)."""
         ...
 
-    def target_log_probs(self, states: Tensor, at: Int[Tensor, M], ids: Int[Tensor, M]) -> Float[Tensor, M]:
+    def target_log_probs(self, states: Tensor, at: Int[Tensor, "M"], ids: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
         """log p(ids[m] | what states[at[m]] has read), in nats; the N x V matrix is never made whole."""
         ...
 

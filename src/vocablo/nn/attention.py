@@ -1,0 +1,196 @@
+"""Attention, once for every Transformer here: each token's new vector is a weighted mean of the values it may look at.
+
+    Attention(Q, K, V) = softmax(Q K^T / sqrt(d_k)) V                              (Vaswani et al. 2017, eq. 1)
+
+``explained`` is that formula, sequence by sequence, to be read; ``attention`` computes the same numbers on the path that
+is fastest for the lengths at hand, and a test holds the two together. Sequences never see one another: the fences say
+where each begins, and nothing is padded.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from vocablo.contract import Fences
+from vocablo.nn.dropout import keep_mask
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Which positions a query may look at. ``causal``: its own and earlier ones, the last row seeing all columns."""
+
+    causal: bool = False
+
+
+def explained(
+    q: Float[Tensor, "N H K"],
+    k: Float[Tensor, "M H K"],
+    v: Float[Tensor, "M H K"],
+    rows: Fences,
+    cols: Fences,
+    look: Look,
+    *,
+    scale: float,
+) -> tuple[Float[Tensor, "N H K"], list[Float[Tensor, "H T S"]]]:
+    """The lecture's formula, one sequence after another: outputs, and the weights of each sequence."""
+    outputs, weights = [], []
+    for (r0, r1), (c0, c1) in zip(_spans(rows), _spans(cols), strict=True):
+        query, key, value = q[r0:r1].transpose(0, 1), k[c0:c1].transpose(0, 1), v[c0:c1].transpose(0, 1)  # [H, T, K]
+        scores = query @ key.transpose(1, 2) * scale  # [H, T, S]
+        if look.causal:
+            scores = scores.masked_fill(_future(r1 - r0, c1 - c0, q.device), -math.inf)
+        alpha = scores.softmax(dim=2)
+        weights.append(alpha)
+        outputs.append((alpha @ value).transpose(0, 1))
+    return torch.cat(outputs), weights
+
+
+def attention(
+    q: Float[Tensor, "N H K"],
+    k: Float[Tensor, "M H K"],
+    v: Float[Tensor, "M H K"],
+    rows: Fences,
+    cols: Fences,
+    look: Look,
+    *,
+    scale: float,
+    dropout: float = 0.0,
+) -> Float[Tensor, "N H K"]:
+    """The same outputs as ``explained``; ``dropout`` is applied to the weights (Vaswani et al. 2017, 5.4).
+
+    Equal lengths go through one dense product; unequal ones in groups of equal length, since the ready-made
+    variable-length kernels have no backward pass on a CPU.
+    """
+    if rows.equal is not None and cols.equal is not None:
+        shape = (rows.count, rows.equal, cols.equal)
+        return _dense(q, k, v, shape, look, scale, dropout)
+    if (
+        q.device.type == "cuda"
+        and q.dtype in (torch.float16, torch.bfloat16)
+        and rows.lengths == cols.lengths
+        and not dropout
+    ):
+        from torch.nn.attention.varlen import varlen_attn  # written from its documentation; not run here
+
+        longest = max(rows.lengths)
+        window = (-1, 0) if look.causal else (-1, -1)
+        return varlen_attn(q, k, v, rows.cu, cols.cu, longest, longest, scale=scale, window_size=window)  # type: ignore[no-any-return]
+    return _grouped(q, k, v, rows, cols, look, scale, dropout)
+
+
+def _grouped(
+    q: Tensor, k: Tensor, v: Tensor, rows: Fences, cols: Fences, look: Look, scale: float, dropout: float
+) -> Tensor:
+    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for index, lengths in enumerate(zip(rows.lengths, cols.lengths, strict=True)):
+        groups[lengths].append(index)
+    row_starts, col_starts = rows.starts(), cols.starts()
+    parts, places = [], []
+    for (height, width), members in groups.items():
+        if height == 0:
+            continue
+        at_rows = _places([row_starts[i] for i in members], height, q.device)
+        at_cols = _places([col_starts[i] for i in members], width, q.device)
+        query, key, value = q.index_select(0, at_rows), k.index_select(0, at_cols), v.index_select(0, at_cols)
+        parts.append(_dense(query, key, value, (len(members), height, width), look, scale, dropout))
+        places.append(at_rows)
+    order = torch.empty(q.shape[0], dtype=torch.long, device=q.device)
+    joined = torch.cat(places)
+    order[joined] = torch.arange(len(joined), device=q.device)
+    return torch.cat(parts).index_select(0, order)
+
+
+def _dense(
+    q: Tensor, k: Tensor, v: Tensor, shape: tuple[int, int, int], look: Look, scale: float, dropout: float
+) -> Tensor:
+    count, height, width = shape
+    heads, size = q.shape[1:]
+    query = q.view(count, height, heads, size).transpose(1, 2)  # [B, H, T, K]
+    key = k.view(count, width, heads, size).transpose(1, 2)
+    value = v.view(count, width, heads, size).transpose(1, 2)
+    if dropout and q.device.type == "cpu":
+        return _WithDropout.apply(query, key, value, look.causal, scale, dropout).reshape(count * height, heads, size)  # type: ignore[no-any-return]
+    if look.causal and height != width:
+        mask = ~_future(height, width, q.device)
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
+    else:
+        out = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=look.causal, scale=scale)
+    return out.transpose(1, 2).reshape(count * height, heads, size)
+
+
+class _WithDropout(torch.autograd.Function):
+    """Attention with dropout on the weights, for the CPU, where the fused kernel can't drop.
+
+    One sequence at a time, so that its weights [H, T, S] stay in the cache; they are computed again in the backward pass
+    and the mask is drawn again from a saved seed, so neither is kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, p: float) -> Tensor:
+        ctx.seed = int(torch.empty((), dtype=torch.int64).random_())
+        ctx.save_for_backward(q, k, v)
+        ctx.settings = (causal, scale, p)
+        count, heads, height, size = q.shape
+        out = torch.empty(count, height, heads, size, dtype=q.dtype)
+        future = _future(height, k.shape[2], q.device) if causal else None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(ctx.seed)
+            for b in range(count):
+                alpha = _weights(q[b], k[b], future, scale)
+                alpha *= keep_mask(alpha.shape, p, alpha.dtype)
+                out[b] = torch.bmm(alpha, v[b]).transpose(0, 1)
+        return out
+
+    @staticmethod
+    # pyrefly: ignore[bad-override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v = ctx.saved_tensors
+        causal, scale, p = ctx.settings
+        count, _heads, height, _size = q.shape
+        # Laid out as the projections are, [B, T, H, K], so that nothing is copied on the way out.
+        grads = [torch.empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3], dtype=x.dtype) for x in (q, k, v)]
+        future = _future(height, k.shape[2], q.device) if causal else None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(ctx.seed)
+            for b in range(count):
+                alpha = _weights(q[b], k[b], future, scale)
+                mask = keep_mask(alpha.shape, p, alpha.dtype)
+                above = upstream[b].transpose(0, 1)  # [H, T, K]
+                grads[2][b] = torch.bmm((alpha * mask).transpose(1, 2), above).transpose(0, 1)
+                inner = torch.bmm(above, v[b].transpose(1, 2)).mul_(mask)
+                inner = torch._softmax_backward_data(inner, alpha, 2, alpha.dtype).mul_(scale)
+                grads[0][b] = torch.bmm(inner, k[b]).transpose(0, 1)
+                grads[1][b] = torch.bmm(inner.transpose(1, 2), q[b]).transpose(0, 1)
+        dq, dk, dv = (grad.transpose(1, 2) for grad in grads)
+        return dq, dk, dv, None, None, None
+
+
+def _weights(q: Tensor, k: Tensor, future: Tensor | None, scale: float) -> Tensor:
+    scores = torch.bmm(q, k.transpose(1, 2)).mul_(scale)
+    if future is not None:
+        scores.masked_fill_(future, -math.inf)
+    return scores.softmax(dim=2)
+
+
+def _future(height: int, width: int, device: torch.device) -> Tensor:
+    """bool [T, S]: True where a query may not look; the last row is aligned with the last column."""
+    return torch.ones(height, width, dtype=torch.bool, device=device).triu(width - height + 1)
+
+
+def _places(starts: list[int], length: int, device: torch.device) -> Tensor:
+    return (torch.tensor(starts, device=device)[:, None] + torch.arange(length, device=device)).reshape(-1)
+
+
+def _spans(fences: Fences) -> Iterator[tuple[int, int]]:
+    starts = fences.starts()
+    return itertools.pairwise(starts)

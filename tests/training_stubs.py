@@ -17,6 +17,7 @@ END = 0
 class StubStore:
     tokens: np.ndarray
     documents: np.ndarray
+    end_id: int = END
 
     @classmethod
     def of(cls, documents):

@@ -139,6 +139,15 @@ def test_a_remainder_that_would_make_a_step_of_its_own_joins_the_last_one():
     assert [pairs_of(cut.micro_batches(step))[1] for step in range(2)] == [[7, 7, 7, 7], [8, 7, 7, 7]]
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_store_cut_within_documents_is_read_whole_too(order):
+    whole = numbered([9, 30, 12])
+    part = StubStore(whole.tokens[4:45], np.array([0, 6, 37, 41]))
+    cut = pretext(part, order, batch=3, context=4)
+    found, _ = pairs_of(batch for step in range(cut.steps_per_epoch) for batch in cut.micro_batches(step))
+    assert sorted(found) == true_pairs(part)
+
+
 def test_carried_loss_is_that_of_the_whole_streams():
     store, model = StubStore.random(30), Recurrent()
     cut = pretext(store, "carried", batch=3, context=6)
@@ -198,8 +207,8 @@ def test_what_does_not_fit_is_refused_before_training():
         pretext(store, context=5000)
     with pytest.raises(DataError, match="need 4000 tokens"):
         pretext(store, "carried", batch=40, context=100)
-    with pytest.raises(DataError, match="one boundary"):
-        pretext(StubStore(np.array([1, 2, 3]), np.array([0, 1, 3])))
+    with pytest.raises(DataError, match="no tokens"):
+        pretext(StubStore(np.array([], dtype=np.uint16), np.array([0])), "documents")
     with pytest.raises(ConfigError, match="at least 1"):
         pretext(store, batch=0)
     with pytest.raises(DataError, match="another tokenizer"):

@@ -1,5 +1,6 @@
 """Runs: resumed ones end bit for bit like uninterrupted ones, and whatever goes wrong leaves a whole checkpoint."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -153,17 +154,29 @@ def test_a_finished_run_resumed_is_finished_again(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
-def test_the_finished_model_is_the_best_one_and_checkpoints_are_kept_as_said(tmp_path):
-    best, _ = go(tmp_path, kind=Recurrent, lr=0.5, schedule="constant", keep=2, save_every=2)
-    assert best.best.step < 20, "the run has to get worse for this test to mean something"
+@pytest.fixture
+def best_at_8(monkeypatch):
+    """Evaluations whose losses fall until step 8 and rise afterwards."""
+    losses = lambda session, store, batches=None: (2 + abs(session.trainer.done - 8) / 100, 1)  # noqa: E731
+    monkeypatch.setattr("vocablo.training.watchers.validation_loss", losses)
+
+
+def test_the_finished_model_is_the_best_one_and_checkpoints_are_kept_as_said(tmp_path, best_at_8):
+    result, _ = go(tmp_path, keep=2, save_every=2)
+    assert (result.best.step, result.best.loss) == (8, 2)
     run = RunFolder(tmp_path, writes=False)
-    assert run.checkpoints() == [best.best.step, 22, 23]
+    assert run.checkpoints() == [8, 22, 23]
     finished = safetensors.torch.load_file(tmp_path / "model.safetensors")
-    kept = safetensors.torch.load_file(run.path(best.best.step) / "model.safetensors")
+    kept = safetensors.torch.load_file(run.path(8) / "model.safetensors")
+    last = safetensors.torch.load_file(run.path(23) / "model.safetensors")
     assert all(torch.equal(finished[name], kept[name]) for name in kept)
-    losses = [line["validation_loss"] for line in read_metrics(run.metrics) if "validation_loss" in line]
-    assert best.best.loss == min(losses)
+    assert not torch.equal(finished["head.weight"], last["head.weight"])
     assert not list(tmp_path.rglob(".tmp-*"))
+
+
+def test_the_best_evaluation_is_saved_when_no_other_save_is_due(tmp_path, best_at_8):
+    go(tmp_path, keep=1, save_every=23)
+    assert RunFolder(tmp_path, writes=False).checkpoints() == [8, 23]
 
 
 def test_validation_loss_is_the_mean_over_the_whole_held_out_part(tmp_path):
@@ -176,16 +189,16 @@ def test_validation_loss_is_the_mean_over_the_whole_held_out_part(tmp_path):
     assert result.best.loss == pytest.approx(total / len(HELD_OUT.tokens), rel=1e-6)
 
 
-def test_early_stopping_counts_evaluations_also_over_an_interruption(tmp_path):
-    hard = {"kind": Recurrent, "lr": 0.5, "schedule": "constant", "patience": 2, "steps": 200}
-    whole, _ = go(tmp_path / "whole", **hard)
-    assert whole.stopped_by == "patience"
-    assert whole.steps == whole.best.step + 2 * 4 < 200
+def test_early_stopping_counts_evaluations_also_over_an_interruption(tmp_path, best_at_8):
+    whole, _ = go(tmp_path / "whole", patience=2)
+    assert (whole.stopped_by, whole.steps, whole.best.step) == ("patience", 16, 8)
     with pytest.raises(Killed):
-        go(tmp_path / "cut", **hard, extra=[KillAt(whole.best.step + 5)])
-    again, _ = go(tmp_path / "cut", **hard, resume=True)
-    assert (again.steps, again.best) == (whole.steps, whole.best)
+        go(tmp_path / "cut", patience=2, extra=[KillAt(13)])
+    again, _ = go(tmp_path / "cut", patience=2, resume=True)
+    assert again == dataclasses.replace(whole, seconds=again.seconds)
     assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "cut"))
+    finished, _ = go(tmp_path / "cut", patience=2, resume=True)
+    assert finished == again
 
 
 def test_an_occupied_folder_is_refused(tmp_path):

@@ -3,9 +3,10 @@
 T cuts (input, target) pairs from the token stream of a store, where target ``t`` is the token that follows input ``t``;
 L is the sum of ``-log p(w_t | w_<t)`` (Bengio et al. 2003, eq. 1; Radford et al. 2018, eq. 1).
 
-The stream is read as a ring. Its last token is the boundary that closes the last document, and the boundary is also what
-stands before the first token, so every token of an epoch, the first and the last included, is a target exactly once: N
-tokens, N targets. Three orders cut the ring differently:
+The stream is read as a ring: behind its last token, the boundary that closes the last document, comes the first one, and
+the boundary is what stands before that. So every token of an epoch, the first and the last included, is a target exactly
+once: N tokens, N targets. (The first token of a store that was cut off within a document is read as a document's first.)
+Three orders cut the ring differently:
 
 * ``shuffled``: windows of ``context`` tokens, the last one shorter, in a new order and from a new offset each epoch;
 * ``carried``: B parallel contiguous streams whose state goes on from step to step and is zero at the start of each
@@ -30,6 +31,7 @@ from vocablo.base.config import Settings
 from vocablo.base.errors import ConfigError, DataError
 from vocablo.base.random import generator
 from vocablo.contract import Batch, Fences, LeftModel, Target, Term, Tokens
+from vocablo.data.order import shuffled
 
 READS = ("left",)
 
@@ -43,10 +45,15 @@ class Config(Settings):
 
 
 class Stream(Protocol):
-    """What is read of a token store: every document ends with the same boundary token."""
+    """What is read of a token store; ``data.store.Store`` is one."""
 
     tokens: NDArray[Any]  # [N] unsigned integers, usually a memory map
     documents: Ints  # [documents + 1] token starts, from 0 to N
+
+    @property
+    def end_id(self) -> int:
+        """The boundary behind every document."""
+        ...
 
 
 class Pretext:
@@ -66,7 +73,8 @@ class Pretext:
         self.store, self.settings, self.seed = store, settings, seed
         self.batch, self.micro, self.context = batch, micro or batch, context
         self.tokens = len(store.tokens)
-        _check_boundary(store)
+        if not self.tokens:
+            raise DataError("The store has no tokens: give some text.")
         if settings.order == "shuffled" and self.tokens < context:
             raise DataError(
                 f"The text has {self.tokens} tokens, fewer than one window of {context}: "
@@ -102,7 +110,7 @@ class Pretext:
         starts, lengths = self._rows(epoch, index)
         share = np.array_split(np.arange(len(starts)), world)[rank]
         chunks = [share[begin : begin + self.micro] for begin in range(0, len(share), self.micro)]
-        return [_batch(self.store.tokens, starts[rows], lengths[rows]) for rows in chunks]
+        return [_batch(self.store, starts[rows], lengths[rows]) for rows in chunks]
 
     def terms(self, model: LeftModel, batch: Batch, state: Any) -> tuple[dict[str, Term], Any]:
         """The summed negative log-probability in nats, and the state to carry on with (None unless ``carried``)."""
@@ -119,14 +127,13 @@ class Pretext:
         state is carried); the loss is then an estimate. In ``carried`` order each of ``batch`` streams starts from the
         zero state and the state that ``terms`` returns goes into the next batch.
         """
-        _check_boundary(store)
         if self.settings.order == "carried":
             streams = min(self.batch, len(store.tokens))
             mine = np.array_split(np.arange(streams), world)[rank]
             steps = _ceil(len(store.tokens) // streams, self.context) if len(mine) else 0
             for index in range(steps if batches is None else min(steps, batches)):
                 starts, lengths = _stream_rows(len(store.tokens), streams, self.context, index)
-                yield _batch(store.tokens, starts[mine], lengths[mine])
+                yield _batch(store, starts[mine], lengths[mine])
             return
         if self.settings.order == "documents":
             starts, lengths = _document_windows(store.documents, self.context)
@@ -136,7 +143,7 @@ class Pretext:
         if batches is not None and batches < len(chunks):
             chunks = [chunks[number * len(chunks) // batches] for number in range(batches)]
         for begin in chunks:
-            yield _batch(store.tokens, starts[begin : begin + self.micro], lengths[begin : begin + self.micro])
+            yield _batch(store, starts[begin : begin + self.micro], lengths[begin : begin + self.micro])
 
     def modules(self) -> nn.Module | None:
         """Modules of the loss itself: none."""
@@ -177,9 +184,9 @@ class Pretext:
         if self.settings.order == "carried":
             return _stream_rows(self.tokens, self.batch, self.context, index)
         if self._epoch is None or self._epoch[0] != epoch:
-            rng = generator(self.seed, "causal", epoch)
-            fixed = self._fixed or _windows(self.tokens, self.context, int(rng.integers(self.context)))
-            order = rng.permutation(len(fixed[0]))
+            offset = int(generator(self.seed, "offset", epoch).integers(self.context))
+            fixed = self._fixed or _windows(self.tokens, self.context, offset)
+            order = shuffled(len(fixed[0]), self.seed, epoch)
             self._epoch = (epoch, fixed[0][order], fixed[1][order])
         rows = slice(index * self.batch, (index + 1) * self.batch)
         return self._epoch[1][rows], self._epoch[2][rows]
@@ -211,21 +218,14 @@ def _stream_rows(total: int, streams: int, context: int, index: int) -> tuple[In
     return starts, size + (stream < longer) - index * context
 
 
-def _batch(tokens: NDArray[Any], starts: Ints, lengths: Ints) -> Batch:
+def _batch(store: Stream, starts: Ints, lengths: Ints) -> Batch:
     ends = np.cumsum(lengths)
     positions = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
-    at = (np.repeat(starts, lengths) + positions) % len(tokens)
-    ids, value = (torch.from_numpy(tokens[index].astype(np.int64)) for index in (at - 1, at))
+    at = (np.repeat(starts, lengths) + positions) % len(store.tokens)
+    ids, value = (torch.from_numpy(store.tokens[index].astype(np.int64)) for index in (at - 1, at))
+    ids[torch.from_numpy(at == 0)] = store.end_id
     flat = Tokens(ids, Fences.of(lengths.tolist()), torch.from_numpy(positions))
     return Batch(flat, {"causal": Target(torch.arange(len(at)), value, len(at))})
-
-
-def _check_boundary(store: Stream) -> None:
-    if len(store.tokens) == 0:
-        raise DataError("The store has no tokens: give some text.")
-    ends = store.tokens[np.asarray(store.documents[1:]) - 1]
-    if not (ends == ends[-1]).all():
-        raise DataError("The documents of the store don't all end with one boundary token: build the store again.")
 
 
 def _crc32(tokens: NDArray[Any], chunk: int = 1 << 24) -> int:

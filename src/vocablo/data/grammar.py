@@ -35,6 +35,9 @@ from vocablo.data.lexicon import Lexicon
 
 END = "<end>"
 START = ("text",)
+OPENING = (
+    2  # words of a sentence whose beliefs are kept: the first are the most ambiguous, and the same in many sentences
+)
 _WORD = re.compile(r"\w+|[^\w\s]")
 _BEFORE = re.compile(r" (?=[.,;:?!])")
 _AFTER = re.compile(r"(?<=[¿¡]) ")
@@ -91,6 +94,7 @@ class Grammar:
         self._cache: dict[Symbol, _Beginnings] = {}
         self._stack: list[tuple[Symbol, int]] = [("", 0)]
         self._number: dict[tuple[Symbol, int], int] = {}
+        self._openings: dict[tuple[str, ...], tuple[dict[int, float], float]] = {}
         self._start = self._push((START,), 0)
 
     # The machine
@@ -156,38 +160,34 @@ class Grammar:
             weight *= self._begin(symbol).nothing
         return weight
 
-    def states(self) -> Iterator[dict[str, float]]:
-        """The next-word distribution of every reachable state: the whole machine is visited."""
-        seen, queue = {self._start}, [self._start]
-        while queue:
-            state = queue.pop()
-            probs = self._mix({state: 1.0})
-            yield probs
-            for target in {t for word in probs if word != END for _, t in self._follow(state, word)} - seen:
-                seen.add(target)
-                queue.append(target)
-
     # Exact probabilities
 
-    def _forward(self, words: Iterable[str]) -> Iterator[tuple[dict[int, float], float]]:
+    def _forward(self, words: Sequence[str]) -> Iterator[tuple[dict[int, float], float]]:
         """Beliefs after 0, 1, 2, ... words, each normalised, with the probability that the last word had."""
         belief: dict[int, float] = {self._start: 1.0}
-        seen: list[str] = []
         yield belief, 1.0
-        for word in words:
-            ahead: dict[int, float] = {}
-            for state, share in belief.items():
-                for weight, target in self._follow(state, word):
-                    ahead[target] = ahead.get(target, 0.0) + share * weight
-            total = sum(ahead.values())
-            if not total:
-                raise DataError(
-                    f"The grammar has no sentence in which word {len(seen) + 1}, {word!r}, follows "
-                    f"{' '.join(seen) or 'the start'!r}. {self._allowed(belief)}"
-                )
-            belief = {state: share / total for state, share in ahead.items()}
-            seen.append(word)
-            yield belief, total
+        for at, word in enumerate(words):
+            opening = tuple(words[: at + 1]) if at < OPENING else ()
+            known = self._openings.get(opening)
+            if known is None:
+                known = self._step(belief, word)
+                if not known[1]:
+                    raise DataError(
+                        f"The grammar has no sentence in which word {at + 1}, {word!r}, follows "
+                        f"{' '.join(words[:at]) or 'the start'!r}. {self._allowed(belief)}"
+                    )
+                if opening:
+                    self._openings[opening] = known
+            belief = known[0]
+            yield known
+
+    def _step(self, belief: dict[int, float], word: str) -> tuple[dict[int, float], float]:
+        ahead: dict[int, float] = {}
+        for state, share in belief.items():
+            for weight, target in self._follow(state, word):
+                ahead[target] = ahead.get(target, 0.0) + share * weight
+        total = sum(ahead.values())
+        return {state: share / total for state, share in ahead.items()}, total
 
     def _allowed(self, belief: dict[int, float]) -> str:
         probs = self._mix(belief)

@@ -64,9 +64,11 @@ class Lexicon:
                 self._noun(("thing", topic, kind), gender, words[gender])
             for lemma in words["adjectives"].split():
                 self._adjective(("adj", topic, kind), lemma)
-            for verb in words["verbs"].split():
+            verbs = words["verbs"].split()
+            for verb in verbs:
                 self._put(("inf", topic, kind), infinitive(verb))
                 self._inflect(("verb", topic, kind), conjugate(verb))
+                self._inflect(("finish" if verb == verbs[-1] else "begin", topic, kind), conjugate(verb))
                 if kind == "a":  # what the passive is made of
                     self._adjective(("part", topic), participle(verb))
 

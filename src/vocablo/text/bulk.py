@@ -8,7 +8,7 @@ Where a pipeline isn't known to allow this, the library reads the whole text.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +24,23 @@ from vocablo.text.words import Flags
 # Unicode's White_Space, which the library's patterns mean by \s; Python's has four control characters more.
 _SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _PIECES = re.compile(f"[{_SPACE}]?[^{_SPACE}]+|[{_SPACE}]+(?![^{_SPACE}])|[{_SPACE}]+")
-_WORDS = re.compile(f"[^{_SPACE}]+")
+_SOLID = re.compile(f"[^{_SPACE}]+")
 _SPACES = re.compile(f"[{_SPACE}]")
-_CACHED = 300_000
+_NOTHING = re.compile(r"(?!)")
+_MORE_SPACES = re.compile("[\x1c-\x1f]")
+# What a text may not contain for a shortcut to be exact. Of the last ones str.split splits at four, and BERT's
+# normalizer drops all, joining what stands around them.
+_ODD = {
+    "characters": _NOTHING,
+    "bytes": _NOTHING,
+    "pieces": _MORE_SPACES,
+    "words": _MORE_SPACES,
+    "bert": re.compile("[\x1c-\x1f\x0b\x0c\x85]"),
+}
+_CACHED = 500_000  # distinct pieces remembered, in about 80 MB
+_JOINED = 1000  # pieces given to the library as one text
+_SECTION = 1 << 20  # characters
+_CONTEXT, _WINDOW = 256, 1 << 14  # characters looked at before and behind the place for a cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +59,40 @@ class BulkEncoder:
         self.tokenizer = tokenizer
         self.dtype = np.dtype(np.uint16 if tokenizer.size <= 2**16 else np.uint32)
         self.way = _way(tokenizer)
+        self._apart = self.way in ("words", "bert")
         self._cache: dict[str, bytes] = {}
         names = [token.content for token in tokenizer.inner.get_added_tokens_decoder().values()]
         # Where white space is dropped, a special token in the text is cut out of its piece as it is out of the text.
-        harmless = self.way == "words" and not any(_SPACES.search(name) for name in names)
-        self._added = re.compile("|".join(map(re.escape, names))) if names and not harmless else None
+        harmless = self._apart and not any(_SPACES.search(name) for name in names)
+        self._added = re.compile("|".join(map(re.escape, names))) if names and not harmless else _NOTHING
         self._table = _table(tokenizer) if self.way == "characters" else None
+
+    def sections(self, text: str) -> Iterator[str]:
+        """Parts of a long text whose tokens, one behind the other, are those of the text: cut where sentences begin.
+
+        The white space before a sentence goes with it. A text that the library has to read is never cut.
+        """
+        if len(text) <= _SECTION or self._whole(text):
+            yield text
+            return
+        begin = 0
+        while len(text) - begin > _SECTION:
+            window = begin + _SECTION - _CONTEXT
+            starts = sentence_starts(text[window : window + _CONTEXT + _WINDOW])
+            cuts = [window + start - 1 for start in starts if start > _CONTEXT]
+            if not cuts:
+                break
+            yield text[begin : cuts[0]]
+            begin = cuts[0]
+        yield text[begin:]
+
+    def _whole(self, text: str) -> bool:
+        """Whether only the library reads this text as the library does."""
+        return self.way == "library" or bool(self._added.search(text) or _ODD[self.way].search(text))
 
     def __call__(self, text: str) -> Bulk:
         """The tokens of ``text``, exactly those of ``tokenizer.encode``."""
-        if self.way == "library" or (self._added and self._added.search(text)) or _ODD[self.way].search(text):
+        if self._whole(text):
             return self._by_library(text)
         if self.way == "characters":
             return self._by_table(text)
@@ -66,7 +104,7 @@ class BulkEncoder:
         encoding = self.tokenizer.encode(text)
         ids = np.asarray(encoding.ids, dtype=self.dtype)
         ends = np.maximum.accumulate(encoding.offsets[:, 1]) if len(ids) else np.zeros(0, dtype=np.int64)
-        starts = [match.start() for match in _WORDS.finditer(text)]
+        starts = [match.start() for match in _SOLID.finditer(text)]
         words, sentences = np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)
         _mark(words, np.searchsorted(ends, np.asarray(starts, dtype=np.int64), side="right"))
         _mark(sentences, np.searchsorted(ends, np.asarray(_solid_starts(text), dtype=np.int64), side="right"))
@@ -90,16 +128,15 @@ class BulkEncoder:
     def _by_pieces(self, text: str) -> Bulk:
         pieces: list[str] = []
         first: list[int] = []  # of every sentence, its first piece
-        apart = self.way == "words"
         starts = _solid_starts(text)
         for start, stop in zip(starts, [*starts[1:], len(text)], strict=True):
             first.append(len(pieces))
-            if apart:
+            if self._apart:
                 pieces += text[start:stop].split()
             else:  # the last white space before a sentence belongs to its first piece
                 begin = 0 if start == starts[0] else start - 1
                 pieces += _PIECES.findall(text, begin, stop if stop == len(text) else stop - 1)
-        if not starts and text and not apart:
+        if not starts and text and not self._apart:
             pieces = [text]
         coded = self._look_up(pieces)
         ids = np.frombuffer(b"".join(coded), dtype=self.dtype)
@@ -107,7 +144,7 @@ class BulkEncoder:
         begins = np.concatenate([[0], np.cumsum(sizes)])
         sentences = np.zeros(len(ids), dtype=bool)
         heads = begins[np.asarray(first, dtype=np.int64)]
-        if apart:
+        if self._apart:
             words = np.zeros(len(ids), dtype=bool)
             _mark(words, begins[:-1])
         else:
@@ -118,28 +155,35 @@ class BulkEncoder:
         return Bulk(ids, words, sentences)
 
     def _look_up(self, pieces: list[str]) -> list[bytes]:
-        found = list(map(self._cache.get, pieces))
-        if None not in found:
-            return found  # type: ignore[return-value]
-        unseen = list({piece for piece, code in zip(pieces, found, strict=True) if code is None})
-        fresh = dict(zip(unseen, self._encode(unseen), strict=True))
-        if len(self._cache) + len(fresh) <= _CACHED:
-            self._cache |= fresh
-        return [fresh[piece] if code is None else code for piece, code in zip(pieces, found, strict=True)]
+        unseen = set(pieces).difference(self._cache)
+        if unseen:
+            if len(self._cache) > _CACHED:
+                self._cache = {}
+                unseen = set(pieces)
+            self._encode(list(unseen))
+        return list(map(self._cache.__getitem__, pieces))
 
-    def _encode(self, texts: Sequence[str]) -> list[bytes]:
-        kind = self.dtype.type
-        return [np.array(ids, dtype=kind).tobytes() for ids in self.tokenizer.encode_batch(texts)]
+    def _encode(self, pieces: list[str]) -> None:
+        """Encode pieces into the cache: many at once, as one text with a special token between them.
 
-
-# What a text may not contain for a shortcut to be exact.
-_ODD = {
-    "characters": re.compile(r"(?!)"),
-    "bytes": re.compile(r"(?!)"),
-    "pieces": re.compile(r"(?!)"),
-    # str.split also splits at the first four; BERT's normalizer drops them all, joining what stands around them.
-    "words": re.compile("[\x1c-\x1f\x0b\x0c\x85]"),
-}
+        The library cuts a text at special tokens before it does anything else, and is slow on many tiny texts.
+        """
+        mark, code = self.tokenizer.specials.get("end"), self.tokenizer.end_id
+        plain = [] if mark is None else [piece for piece in pieces if mark not in piece]
+        if len(plain) < len(pieces):
+            rest = [piece for piece in pieces if mark is None or mark in piece]
+            for piece, ids in zip(rest, self.tokenizer.encode_batch(rest), strict=True):
+                self._cache[piece] = np.array(ids, dtype=self.dtype).tobytes()
+        if mark is None:
+            return
+        groups = [plain[start : start + _JOINED] for start in range(0, len(plain), _JOINED)]
+        for group, ids in zip(groups, self.tokenizer.encode_batch([mark.join(group) for group in groups]), strict=True):
+            flat = np.array(ids, dtype=self.dtype)
+            data, size = flat.tobytes(), self.dtype.itemsize
+            begin = 0
+            for piece, end in zip(group, [*(np.flatnonzero(flat == code) * size).tolist(), len(data)], strict=True):
+                self._cache[piece] = data[begin:end]
+                begin = end + size
 
 
 def _solid_starts(text: str) -> list[int]:
@@ -155,26 +199,30 @@ def _mark(flags: Flags, at: NDArray[np.int64]) -> None:
 
 
 def _way(tokenizer: Tokenizer) -> str:
-    """Which shortcut a pipeline allows: characters, bytes, pieces (white space kept), words (lost) or library."""
+    """Which shortcut a pipeline allows.
+
+    ``characters`` and ``bytes``: a table; ``pieces``: white space is kept; ``words`` and ``bert`` (with its normalizer):
+    it is dropped; ``library``: none.
+    """
     settings = tokenizer.pipeline
     normalizer = (settings["normalizer"] or {}).get("type")
     before = settings["pre_tokenizer"] or {}
     model = settings["model"]
     if any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in settings["added_tokens"]):
         return "library"
-    plain = not (model.get("dropout") or model.get("byte_fallback") or model.get("fuse_unk"))
-    if tokenizer.kind == "char" and not before and normalizer is None and plain and tokenizer.unk_id is not None:
-        return "characters"
+    if model.get("dropout") or model.get("ignore_merges") or normalizer not in (None, "Lowercase", "BertNormalizer"):
+        return "library"
     byte_level = before.get("type") == "ByteLevel" and not before["add_prefix_space"]
+    if tokenizer.kind == "char":
+        exact = not before and normalizer is None and tokenizer.unk_id is not None and not model.get("fuse_unk")
+        return "characters" if exact and not model.get("byte_fallback") else "library"
     if tokenizer.kind == "byte":
         identity = all(tokenizer.id(letter) == byte for byte, letter in enumerate(BYTE_LETTERS))
         return "bytes" if byte_level and normalizer is None and identity else "library"
-    if model.get("dropout") or normalizer not in (None, "Lowercase", "BertNormalizer"):
-        return "library"
+    if before.get("type") in ("BertPreTokenizer", "WhitespaceSplit", "Whitespace") or _own_words(before):
+        return "bert" if normalizer == "BertNormalizer" else "words"
     if normalizer != "BertNormalizer" and ((byte_level and before["use_regex"]) or _own_subwords(before)):
         return "pieces"
-    if before.get("type") in ("BertPreTokenizer", "WhitespaceSplit", "Whitespace") or _own_words(before):
-        return "words"
     return "library"
 
 

@@ -12,9 +12,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -101,10 +103,11 @@ def train(
     ``vocab`` counts every token, specials included; None means all words or characters, or up to ``DEFAULT_VOCAB``
     pieces. Raises DataError when there is no text, ConfigError when the text can't give exactly ``vocab`` tokens.
     """
+    if kind in ("byte", "unigram") and min_count != 1:
+        raise ConfigError(f"A {kind} tokenizer has no minimum count; got {min_count}.")
     if min_count < 1 or (vocab is not None and vocab < 1):
         raise ConfigError(f"vocab and min_count must be positive; got {vocab} and {min_count}.")
-    seen: set[str] = set()
-    blocks = _blocks(texts, specials.all, seen)
+    blocks = _blocks(texts, specials.all)
     if kind == "byte":
         _fill_bytes(tokenizer, vocab, specials)
         return
@@ -113,8 +116,9 @@ def train(
     elif kind == "word":
         _fill_words(tokenizer, blocks, vocab, min_count, specials)
     else:
-        trainer = _trainer(kind, DEFAULT_VOCAB if vocab is None else vocab, min_count, specials, progress)
-        _fill_pieces(tokenizer, kind, trainer, blocks, vocab, seen)
+        settings = _Pieces(kind, vocab, min_count, specials, progress)
+        fill = _fill_wordpiece if kind == "wordpiece" else _fill_pieces
+        fill(tokenizer, blocks, settings)
     if kind == "wordpiece" and specials.cls and specials.sep:
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{specials.cls} $A {specials.sep}",
@@ -177,58 +181,133 @@ def _fit(kind: str, names: list[str], vocab: int | None, specials: Specials) -> 
     return names[:room]
 
 
-def _trainer(kind: str, vocab: int, min_count: int, specials: Specials, progress: bool) -> trainers.Trainer:
-    names = [AddedToken(name, special=True, normalized=False) for name in specials.all]
-    if kind == "unigram":
-        return trainers.UnigramTrainer(
-            vocab_size=vocab, special_tokens=names, unk_token=specials.unk, show_progress=progress
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """What is asked of a vocabulary of pieces of words."""
+
+    kind: str
+    vocab: int | None
+    min_count: int
+    specials: Specials
+    progress: bool
+
+    def trainer(self, first: list[str], vocab: int | None = None) -> trainers.Trainer:
+        """The library's trainer, with ``first`` as the first tokens."""
+        size = vocab or self.vocab or DEFAULT_VOCAB
+        names = [AddedToken(name, special=True, normalized=False) for name in first]
+        if self.kind == "unigram":
+            return trainers.UnigramTrainer(
+                vocab_size=size, special_tokens=names, unk_token=self.specials.unk, show_progress=self.progress
+            )
+        if self.kind == "wordpiece":
+            return trainers.WordPieceTrainer(
+                vocab_size=size, min_frequency=self.min_count, special_tokens=names, show_progress=self.progress
+            )
+        return trainers.BpeTrainer(
+            vocab_size=size,
+            min_frequency=self.min_count,
+            special_tokens=names,
+            show_progress=self.progress,
+            initial_alphabet=list(BYTE_LETTERS),
         )
-    shared = {"vocab_size": vocab, "min_frequency": min_count, "special_tokens": names, "show_progress": progress}
-    if kind == "wordpiece":
-        return trainers.WordPieceTrainer(**shared)
-    return trainers.BpeTrainer(initial_alphabet=list(BYTE_LETTERS), **shared)
+
+    def check(self, size: int) -> None:
+        """Raise ConfigError when ``size`` isn't the number of tokens that was asked for."""
+        asked = self.vocab or DEFAULT_VOCAB
+        if size > asked:
+            raise ConfigError(
+                f"A {self.kind} tokenizer of this text has at least {size} tokens (its alphabet and the special ones), "
+                f"and a vocabulary of {asked} was asked for."
+            )
+        if self.vocab is not None and size < self.vocab:
+            raise ConfigError(
+                f"The text gives at most {size} tokens to a {self.kind} tokenizer, and a vocabulary of {self.vocab} "
+                f"was asked for: choose at most {size}, or give more text."
+            )
 
 
-def _fill_pieces(
-    tokenizer: Tokenizer, kind: str, trainer: trainers.Trainer, blocks: Iterator[str], vocab: int | None, seen: set[str]
-) -> None:
-    asked = DEFAULT_VOCAB if vocab is None else vocab
+def _fill_pieces(tokenizer: Tokenizer, blocks: Iterator[str], asked: _Pieces) -> None:
     try:
-        tokenizer.train_from_iterator(blocks, trainer)
+        tokenizer.train_from_iterator(blocks, asked.trainer(asked.specials.all))
     except (DataError, KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # the library's panics derive from BaseException
         raise ConfigError(
-            f"A {kind} vocabulary of {asked} tokens can't be trained on this text, which has {len(seen)} different "
-            f"characters ({error}): choose another vocabulary size, or give more text."
+            f"A {asked.kind} vocabulary of {asked.vocab or DEFAULT_VOCAB} tokens can't be trained on this text "
+            f"({error}): choose a larger vocabulary, or give more text."
         ) from None
-    size = tokenizer.get_vocab_size()
-    if size > asked:
-        raise ConfigError(
-            f"A {kind} tokenizer of this text has at least {size} tokens (its alphabet and the special ones), and a "
-            f"vocabulary of {asked} was asked for."
-        )
-    if vocab is not None and size < vocab:
-        raise ConfigError(
-            f"The text gives at most {size} tokens to a {kind} tokenizer, and a vocabulary of {vocab} was asked for: "
-            f"choose at most {size}, or give more text."
-        )
+    asked.check(tokenizer.get_vocab_size())
+    if asked.kind == "unigram":
+        _settle_scores(tokenizer, asked.specials)
+
+
+def _settle_scores(tokenizer: Tokenizer, specials: Specials) -> None:
+    """Make the vocabulary the same every time: the trainer goes through hash tables.
+
+    It adds probabilities in no fixed order, so their last digits vary; and to the letters that its pieces have lost
+    it gives the lowest score plus 0.0001, 0.0002, ... in no fixed order. Both are put in order here.
+    """
+    model = json.loads(tokenizer.to_str())["model"]
+    rank = {name: index for index, name in enumerate(specials.all)}
+    scores = {piece: round(score, 8) for piece, score in model["vocab"] if piece not in rank}
+    letters = sorted(piece for piece in scores if len(piece) == 1)
+    bound = min(scores.values()) + 1e-4 * (len(letters) + 1)
+    added = [piece for piece in letters if scores[piece] < bound]
+    scores |= dict(zip(added, sorted(scores[piece] for piece in added), strict=True))
+    pieces = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+    unknown = None if specials.unk is None else rank[specials.unk]
+    tokenizer.model = models.Unigram([(name, 0.0) for name in rank] + pieces, unk_id=unknown, byte_fallback=False)
+
+
+def _fill_wordpiece(tokenizer: Tokenizer, blocks: Iterator[str], asked: _Pieces) -> None:
+    """Train twice, the first time for the alphabet alone.
+
+    The trainer numbers the letters that go on with a word (``##a``) in the order of a hash table, and ties between
+    merges are broken by these numbers: given in a fixed order, they make the vocabulary the same every time.
+    """
+    counts: Counter[str] = Counter()
+    for block in blocks:
+        counts.update(block.split())
+    specials = asked.specials
+    trial = Tokenizer.from_str(tokenizer.to_str())
+    trial.train_from_iterator(_repeated(dict.fromkeys(counts, 1)), asked.trainer(specials.all, vocab=1))
+    letters = sorted(piece for piece in trial.get_vocab() if piece.startswith("##") and len(piece) == 3)
+    trial = Tokenizer.from_str(tokenizer.to_str())
+    trial.train_from_iterator(_repeated(counts), asked.trainer(specials.all + letters))
+    vocabulary = trial.get_vocab()
+    asked.check(len(vocabulary))
+    assert specials.unk is not None, "blank() asks for it"
+    tokenizer.model = models.WordPiece(vocab=vocabulary, unk_token=specials.unk)
+    _add_specials(tokenizer, specials)
+
+
+def _repeated(counts: Mapping[str, int]) -> Iterator[str]:
+    """Text that has every word so often."""
+    held: list[str] = []
+    for word, count in counts.items():
+        for start in range(0, count, _BLOCK):
+            held += [word] * min(_BLOCK, count - start)
+            if len(held) >= _BLOCK:
+                yield " ".join(held)
+                held = []
+    yield " ".join(held)
 
 
 def _add_specials(tokenizer: Tokenizer, specials: Specials) -> None:
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in specials.all])
 
 
-def _blocks(texts: Iterable[str], names: list[str], seen: set[str]) -> Iterator[str]:
+def _blocks(texts: Iterable[str], names: list[str]) -> Iterator[str]:
     """Blocks of whole lines without the special tokens' names, which nothing should be learnt from."""
     special = re.compile("|".join(re.escape(name) for name in names)) if names else None
+    empty = True
     for text in texts:
         if special:
             text = special.sub(" ", text)
         for block in _lines(text):
-            seen.update(block)
+            empty = empty and (not block or block.isspace())
             yield block
-    if not any(not character.isspace() for character in seen):
+    if empty:
         raise DataError("There is no text to train a tokenizer on: all of it is empty or white space.")
 
 

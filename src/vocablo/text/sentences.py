@@ -23,7 +23,6 @@ _CALLING = frozenset(_TITLES.split())
 _OPENERS = "¿¡\"'«“‘‹([{—–-*_"
 _CLOSERS = "\"'»”’›)\\]}*_"
 _END = re.compile(rf"(?P<mark>[.!?…]+)[{_CLOSERS}]*\s+|\n[^\S\n]*\n\s*")
-_BEFORE = re.compile(r"[^\s¿¡\"'«“‘(\[—–]+$")
 _LONGEST = 40  # characters looked at before a full stop
 
 
@@ -66,12 +65,13 @@ def _ends(text: str, match: re.Match[str]) -> bool:
         return False
     if match["mark"] != ".":
         return True
-    before = _BEFORE.search(text, max(0, match.start() - _LONGEST), match.start())
-    if before is None:
+    stop = match.start()
+    before = text[max(0, stop - _LONGEST) : stop].split()
+    if not before or text[stop - 1].isspace():
         return True
-    word = before[0]
+    word = before[-1].lstrip(_OPENERS)
     if word.isdigit():  # "1. Primero" at the beginning of a line is a list's item
-        return before.start() > 0 and text[before.start() - 1] != "\n"
+        return stop > len(word) and text[stop - len(word) - 1] != "\n"
     if len(word) == 1 and word.isupper():
         return opened and text[here - 1] in "¿¡"
     return word.lower() not in _CALLING

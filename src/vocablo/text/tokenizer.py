@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vocablo.base.errors import CheckpointError, DataError
 from vocablo.base.files import write_text
-from vocablo.text import kinds, words
+from vocablo.text import kinds, quality, words
 from vocablo.text.kinds import KINDS
 from vocablo.text.specials import Specials, read_json
 from vocablo.text.surfaces import pipeline, raw_bytes, readable, spelling
@@ -48,7 +48,7 @@ class Tokenizer:
     ) -> None:
         inner.no_truncation()
         inner.no_padding()
-        self.inner, self.specials = inner, specials
+        self.inner, self.roles = inner, specials
         self._config = dict(config or {})
         self.pipeline = pipeline(inner)
         self.spelling = spelling(self.pipeline)
@@ -107,7 +107,7 @@ class Tokenizer:
         }  # names remote code
         if not config:
             config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-            config |= self.specials.to_config()
+        config = self.roles.to_config() | config
         if model_max_length is not None:
             config["model_max_length"] = model_max_length
         write_text(Path(folder) / FILE, self._json)
@@ -143,36 +143,41 @@ class Tokenizer:
         return None if name is None else self.inner.token_to_id(name)
 
     @property
+    def specials(self) -> dict[str, str]:
+        """Role (end, unk, pad, cls, sep, mask) to the text of its token, for the roles that have one."""
+        return {role: text for role, text in asdict(self.roles).items() if text is not None}
+
+    @property
     def end_id(self) -> int | None:
         """The boundary between documents: ``<end>``, or [SEP] for BERT's tokenizers."""
-        return self._special(self.specials.end)
+        return self._special(self.roles.end)
 
     @property
     def unk_id(self) -> int | None:
         """What stands for text that the vocabulary doesn't have; None when there is no such text."""
-        return self._special(self.specials.unk)
+        return self._special(self.roles.unk)
 
     @property
     def pad_id(self) -> int | None:
-        return self._special(self.specials.pad)
+        return self._special(self.roles.pad)
 
     @property
     def cls_id(self) -> int | None:
-        return self._special(self.specials.cls)
+        return self._special(self.roles.cls)
 
     @property
     def sep_id(self) -> int | None:
-        return self._special(self.specials.sep)
+        return self._special(self.roles.sep)
 
     @property
     def mask_id(self) -> int | None:
-        return self._special(self.specials.mask)
+        return self._special(self.roles.mask)
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
         """The ids of all special tokens."""
         added = self.inner.get_added_tokens_decoder()
-        named = {self._special(name) for name in self.specials.all} - {None}
+        named = {self._special(name) for name in self.roles.all} - {None}
         return frozenset({index for index, token in added.items() if token.special} | named)  # type: ignore[arg-type]
 
     def encode(self, text: str) -> Encoding:
@@ -212,7 +217,7 @@ class Tokenizer:
     @cached_property
     def _word_tables(self) -> tuple[WordTable, words.Shapes]:
         special = {self.vocabulary[index] for index in self.special_ids}
-        return words.tables(self.vocabulary, self.spelling, special, self.specials.unk)
+        return words.tables(self.vocabulary, self.spelling, special, self.roles.unk)
 
     @property
     def words(self) -> WordTable:
@@ -222,6 +227,10 @@ class Tokenizer:
     def word_starts(self, ids: Sequence[int] | NDArray[Any]) -> Flags:
         """bool [N]: which of the tokens starts a word; see ``vocablo.text.words`` for what a word is."""
         return words.word_starts(ids, self._word_tables[1])
+
+    def report(self, texts: Iterable[str] = ()) -> dict[str, Any]:
+        """How well the tokenizer fits texts: the fields of ``vocablo.text.quality.Quality``."""
+        return asdict(quality.measure(self, texts))
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.kind}, {self.size} tokens)"

@@ -228,7 +228,7 @@ def recipes() -> Catalogue:
     families = []
     for name, file in recipes_room.families().items():
         about = registry.constant(recipes_room.MODELS, file, "FAMILIES")[name]
-        families.append(FamilyEntry(name, about, tuple(registry.constant(recipes_room.MODELS, file, "SIZES")[name])))
+        families.append(FamilyEntry(name, about, recipes_room.SIZES))
     named = [
         RecipeEntry(name, values["family"], values.get("about", "")) for name, values in recipes_room.recipes().items()
     ]

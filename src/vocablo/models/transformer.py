@@ -33,14 +33,12 @@ from vocablo.nn.head import target_log_probs
 
 FAMILIES = {"gpt": "decoder-only Transformer (GPT-2)"}
 SIZES = {
-    "gpt": {
-        "tiny": {"stack": {"layers": 2, "width": 128}, "attention": {"heads": 4}},
-        "mini": {"stack": {"layers": 4, "width": 256}, "attention": {"heads": 4}},
-        "small": {"stack": {"layers": 6, "width": 384}, "attention": {"heads": 6}},
-        "medium": {"stack": {"layers": 8, "width": 512}, "attention": {"heads": 8}},
-        "base": {"stack": {"layers": 12, "width": 768}, "attention": {"heads": 12}},
-        "large": {"stack": {"layers": 24, "width": 1024}, "attention": {"heads": 16}},
-    }
+    "tiny": {"stack": {"layers": 2, "width": 128}, "attention": {"heads": 4}},
+    "mini": {"stack": {"layers": 4, "width": 256}, "attention": {"heads": 4}},
+    "small": {"stack": {"layers": 6, "width": 384}, "attention": {"heads": 6}},
+    "medium": {"stack": {"layers": 8, "width": 512}, "attention": {"heads": 8}},
+    "base": {"stack": {"layers": 12, "width": 768}, "attention": {"heads": 12}},
+    "large": {"stack": {"layers": 24, "width": 1024}, "attention": {"heads": 16}},
 }
 ACTIVATIONS = {
     "gelu": F.gelu,
@@ -130,10 +128,10 @@ def config_for(family: str, size: str, vocab: int, context: int, changes: Mappin
 
     A change named ``dropout`` alone sets all three dropouts.
     """
-    if size not in SIZES[family]:
-        raise ConfigError(f"{family} has no size {size!r}{nearest(size, SIZES[family])}")
+    if size not in SIZES:
+        raise ConfigError(f"{family} has no size {size!r}{nearest(size, SIZES)}")
     rest = {key: value for key, value in changes.items() if key != "dropout"}
-    layers: list[tuple[str, Mapping[str, Any]]] = [("size", SIZES[family][size])]
+    layers: list[tuple[str, Mapping[str, Any]]] = [("size", SIZES[size])]
     if "dropout" in changes:
         same = {"dropout": changes["dropout"]}
         layers.append(("dropout", {"embed": same, "stack": same, "attention": same}))

@@ -1,0 +1,143 @@
+"""Recurrent stacks over flat tokens: torch's fused kernels for speed, the recurrences written out for reading.
+
+    Elman (1990)                        h_t = tanh(W x_t + b + U h_(t-1) + c)
+    GRU (Cho et al. 2014)               r, z = sigmoid(W x_t + b + U h_(t-1) + c)
+                                        n = tanh(W x_t + b + r * (U h_(t-1) + c))       h_t = (1 - z) * n + z * h_(t-1)
+    LSTM (Hochreiter & Schmidhuber 1997; Gers et al. 2000)
+                                        i, f, g, o = sigmoid, sigmoid, tanh, sigmoid (W x_t + b + U h_(t-1) + c)
+                                        c_t = f * c_(t-1) + i * g                       h_t = o * tanh(c_t)
+
+Each equation has weights of its own for each gate; torch keeps them in one matrix, in the order of the left-hand sides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from vocablo.contract import Fences
+from vocablo.nn.dropout import Dropout
+
+Kind = Literal["elman", "gru", "lstm"]
+MODULES = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+@dataclass(frozen=True)
+class RecurrentState:
+    """What a stack carries on: one [B, D] tensor for each layer, and the cells as well for an LSTM."""
+
+    hidden: tuple[Tensor, ...]
+    cells: tuple[Tensor, ...] = ()
+
+    def select(self, rows: Int[Tensor, "B2"]) -> RecurrentState:
+        """The state of the given rows, in that order; repeats allowed."""
+        pick = lambda parts: tuple(part.index_select(0, rows) for part in parts)  # noqa: E731
+        return RecurrentState(pick(self.hidden), pick(self.cells))
+
+
+class RecurrentStack(nn.Module):
+    """Layers of one kind, dropout between them on the non-recurrent connections only (Zaremba et al. 2014)."""
+
+    def __init__(self, kind: Kind, width: int, hidden: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.kind, self.hidden = kind, hidden
+        widths = [width] + [hidden] * (layers - 1)
+        self.layers = nn.ModuleList(MODULES[kind](size, hidden) for size in widths)
+        self.drop = Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "N D"], fences: Fences, state: RecurrentState | None
+    ) -> tuple[Float[Tensor, "N D2"], RecurrentState]:
+        """Outputs of the last layer for every token, and the state after each sequence's last one."""
+        state = self.zero(fences.count, x) if state is None else state
+        packing = None if fences.equal is not None else _Packing.of(fences, x.device)
+        hidden, cells = [], []
+        for number, layer in enumerate(self.layers):
+            before = (state.hidden[number], state.cells[number]) if self.kind == "lstm" else (state.hidden[number],)
+            x, after = _run(layer, x if number == 0 else self.drop(x), fences, packing, before)
+            hidden.append(after[0])
+            cells += after[1:]
+        return x, RecurrentState(tuple(hidden), tuple(cells))
+
+    def zero(self, count: int, like: Tensor) -> RecurrentState:
+        """The state before anything was read."""
+        zeros = tuple(like.new_zeros(count, self.hidden) for _ in self.layers)
+        return RecurrentState(zeros, zeros if self.kind == "lstm" else ())
+
+
+@dataclass(frozen=True)
+class _Packing:
+    """Sequences of unequal length, longest first and time by time, as torch's packed kernels read them."""
+
+    order: Tensor  # [N]: place in the packed rows -> place in the flat batch
+    inverse: Tensor
+    sizes: Tensor  # [T]: sequences that are still going at each time; on the host
+    sorted: Tensor  # [B]
+    unsorted: Tensor
+
+    @classmethod
+    def of(cls, fences: Fences, device: torch.device) -> _Packing:
+        lengths = torch.tensor(fences.lengths)
+        longest_first = torch.argsort(lengths, descending=True, stable=True)
+        times = torch.arange(int(lengths.max()))
+        going = lengths[longest_first][None, :] > times[:, None]  # [T, B]
+        starts = torch.tensor(fences.starts()[:-1])[longest_first]
+        order = (starts[None, :] + times[:, None])[going].to(device)
+        inverse = torch.empty_like(order)
+        inverse[order] = torch.arange(len(order), device=device)
+        unsorted = torch.argsort(longest_first)
+        return cls(order, inverse, going.sum(1), longest_first.to(device), unsorted.to(device))
+
+
+def _run(
+    layer: nn.Module, x: Tensor, fences: Fences, packing: _Packing | None, before: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    if packing is None:
+        length = fences.equal or 0
+        times = x.view(fences.count, length, -1).transpose(0, 1)
+        output, after = layer(times, _pack_state(before))
+        return output.transpose(0, 1).reshape(x.shape[0], -1), _unpack_state(after)
+    rows = PackedSequence(x.index_select(0, packing.order), packing.sizes)
+    output, after = layer(rows, _pack_state(tuple(part.index_select(0, packing.sorted) for part in before)))
+    return output.data.index_select(0, packing.inverse), tuple(
+        part.index_select(0, packing.unsorted) for part in _unpack_state(after)
+    )
+
+
+def _pack_state(parts: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+    return parts[0][None] if len(parts) == 1 else tuple(part[None] for part in parts)
+
+
+def _unpack_state(after: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (after[0],) if isinstance(after, Tensor) else tuple(part[0] for part in after)
+
+
+def explained(stack: RecurrentStack, x: Float[Tensor, "T D"], state: RecurrentState) -> Float[Tensor, "T D2"]:
+    """The recurrences step by step for one sequence, without dropout: what ``RecurrentStack`` computes, to be read."""
+    for number, layer in enumerate(stack.layers):
+        w, u = layer.weight_ih_l0, layer.weight_hh_l0
+        b, c = layer.bias_ih_l0, layer.bias_hh_l0
+        h = state.hidden[number][0]
+        cell = state.cells[number][0] if state.cells else None
+        outputs = []
+        for x_t in x:
+            now, past = w @ x_t + b, u @ h + c
+            if stack.kind == "elman":
+                h = torch.tanh(now + past)
+            elif stack.kind == "gru":
+                (r, z, n), (r2, z2, n2) = now.chunk(3), past.chunk(3)
+                r, z = torch.sigmoid(r + r2), torch.sigmoid(z + z2)
+                n = torch.tanh(n + r * n2)
+                h = (1 - z) * n + z * h
+            else:
+                i, f, g, o = (now + past).chunk(4)
+                cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+                h = torch.sigmoid(o) * torch.tanh(cell)
+            outputs.append(h)
+        x = torch.stack(outputs)
+    return x

@@ -163,7 +163,7 @@ class Trainer:
         sums = dict.fromkeys(names, 0.0)
         loss = 0.0
         for number, (batch, state) in enumerate(zip(batches, before, strict=True)):
-            torch.manual_seed(seed_for(self.settings.seed, "step", index, number, self.ranks.rank))
+            reseed(self.device, seed_for(self.settings.seed, "step", index, number, self.ranks.rank))
             with self.precision():
                 terms, state = self.pretext.terms(self.model, batch, state)
                 part = _weighted(terms, divisor)
@@ -198,6 +198,16 @@ def named_parameters(model: nn.Module, extra: nn.Module | None) -> dict[str, nn.
     if extra is not None:
         named |= {f"pretext.{name}": parameter for name, parameter in extra.named_parameters()}
     return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+
+
+def reseed(device: torch.device, seed: int) -> None:
+    """Seed the generators that work on ``device`` draws from.
+
+    ``torch.manual_seed`` would do, but it notes a stack trace for devices that aren't in use, 3 ms a call.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
 
 
 @contextlib.contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,14 +54,15 @@ def test_next_word_equals_the_sum_over_derivations(grammar, text):
         assert after[word] == pytest.approx(total / mass, rel=1e-9)
 
 
-@pytest.mark.parametrize("prefix", [(), ("El",), ("¿",), ("Saqué", "dinero", "del", "banco")])
-def test_next_word_equals_frequencies(grammar, prefix):
+@pytest.fixture(scope="module")
+def drawn(grammar):
     rng = np.random.default_rng(5)
-    seen: Counter[str] = Counter()
-    for _ in range(20_000):
-        words = [*grammar.sample(rng), END]
-        if tuple(words[: len(prefix)]) == prefix:
-            seen[words[len(prefix)]] += 1
+    return [(*grammar.sample(rng), END) for _ in range(20_000)]
+
+
+@pytest.mark.parametrize("prefix", [(), ("El",), ("¿",), ("Saqué", "dinero", "del", "banco")])
+def test_next_word_equals_frequencies(grammar, drawn, prefix):
+    seen = Counter(words[len(prefix)] for words in drawn if words[: len(prefix)] == prefix)
     n = sum(seen.values())
     assert n >= 50
     for word, prob in grammar.next_word(prefix).items():
@@ -106,3 +109,23 @@ def test_a_word_tokenizer_sees_the_terminals(grammar):
     assert set(grammar.words) <= {tokenizer.surface(i).strip() for i in range(tokenizer.size)}
     for line in lines[:300]:
         assert [line[a:b] for a, b in tokenizer.encode(line).offsets] == split(line)
+
+
+def test_a_five_gram_stays_far_above_the_optimum(grammar):
+    """Its figure for a million words is bench/grammar_ceiling.py's to print; this holds the bench together."""
+    path = Path(__file__).parents[2] / "bench" / "grammar_ceiling.py"
+    spec = importlib.util.spec_from_file_location("grammar_ceiling", path)
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    ids = {word: i for i, word in enumerate((END, *grammar.words))}
+    corpus, held_out = (
+        [[ids[word] for word in grammar.sentence(seed, i)] for i in range(count)]
+        for seed, count in ((0, 6000), (1, 400))
+    )
+    model = bench.KneserNey(corpus, 5, len(ids))
+    perplexity = math.exp(-model.log_probs(held_out).mean())
+    optimum = grammar.perplexity(grammar.sentence(1, i) for i in range(400))
+    assert optimum * 1.15 < perplexity < len(ids) / 10
+    history = held_out[0][:3]
+    total = sum(math.exp(model.log_probs([[*history, word] if word else history])[3]) for word in range(len(ids)))
+    assert total == pytest.approx(1, abs=1e-9)

@@ -11,6 +11,8 @@ import pytest
 
 from vocablo.base.errors import DataError
 from vocablo.data.grammar import END, Grammar, render, split
+from vocablo.data.grammar_rules import Productions
+from vocablo.data.spanish import adjective, conjugate, contract, genders, participle, plural
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +150,79 @@ def test_agreement_pairs_are_minimal_and_certain(grammar):
     assert max(item.distance for item in items) >= 8
     assert {item.feature for item in items} == {"number", "gender"}
     assert any(item.attractors for item in items)
+
+
+def test_text_or_words(grammar):
+    assert grammar.log_prob("El hotel está buenísimo.") == grammar.log_prob(["El", "hotel", "está", "buenísimo", "."])
+
+
+@pytest.mark.parametrize(
+    ("singular", "expected"),
+    [
+        ("torta", "tortas"),
+        ("canción", "canciones"),
+        ("eficaz", "eficaces"),
+        ("feligrés", "feligreses"),
+        ("virus:virus", "virus"),
+        ("café", "cafés"),
+        ("vals", "valses"),
+        ("profesor", "profesores"),
+    ],
+)
+def test_plurals(singular, expected):
+    assert plural(singular) == expected
+
+
+def test_third_persons():
+    assert conjugate("probar~ue")["pres", "pl"] == "prueban"
+    assert conjugate("probar~ue")["pret", "sg"] == "probó"
+    assert conjugate("servir~i")["pret", "pl"] == "sirvieron"
+    assert conjugate("corregir~i")["impf", "sg"] == "corregía"
+    assert conjugate("leer!leyó,leyeron=leído")["pret", "sg"] == "leyó"
+    assert conjugate("leer!leyó,leyeron=leído")["fut", "pl"] == "van_a_leer"
+    assert [participle(verb) for verb in ("cortar", "servir~i", "romper=roto")] == ["cortado", "servido", "roto"]
+
+
+def test_genders_and_contractions():
+    assert genders("capitán/capitana") == {"m": "capitán", "f": "capitana"}
+    assert genders("doctor/a")["f"] == "doctora"
+    assert genders("cura/-") == {"m": "cura"}
+    assert adjective("joven:jóvenes")["f", "pl"] == "jóvenes"
+    assert [contract(word, "el bar") for word in ("de", "a", "en")] == ["del bar", "al bar", "en el bar"]
+
+
+def notation(**rules):
+    features = {"number": {"sg": 3.0, "pl": 1.0}}
+    lexicon = {("dog", "sg"): [("perro",)], ("dog", "pl"): [("perros",)], ("rare", "pl"): [("tijeras",)]}
+    return Productions(features, {name.replace("_", " "): body for name, body in rules.items()}, lexicon)
+
+
+def test_a_variable_is_chosen_once_and_by_its_weights():
+    found = notation(top="<dog number> y <dog number>")["top",]
+    assert found == [(0.75, (("dog", "sg"), "y", ("dog", "sg"))), (0.25, (("dog", "pl"), "y", ("dog", "pl")))]
+
+
+def test_groups_share_the_variables_of_their_alternative():
+    rules = notation(top_number="<dog number> ( 3: <dog number> | - ) <dog number2>")
+    (weight, (_, group, _)), *_ = rules["top", "pl"]
+    assert weight == 0.75
+    assert rules[group] == [(0.75, (("dog", "pl"),)), (0.25, ())]
+
+
+def test_features_without_a_word_leave_their_share_to_the_others():
+    assert notation(top="<rare number>")["top",] == [(1.0, (("rare", "pl"),))]
+
+
+def test_the_capital_reaches_the_first_word():
+    rules = notation(top="^<inner> .", inner="@<dog number>", empty="^( - | perro )")
+    (_, (inner, _)), *_ = rules["top",]
+    assert [body for _, body in rules[inner]] == [("@", ("^", "dog", "sg")), ("@", ("^", "dog", "pl"))]
+    assert rules["^", "dog", "sg"] == [(1.0, ("Perro",))]
+    with pytest.raises(ValueError, match="may be empty"):
+        rules["empty",]
+
+
+@pytest.mark.parametrize("body", ["( perro", "perro )", "<nothing>"])
+def test_faults_of_the_notation_are_found(body):
+    with pytest.raises(ValueError, match=r"parenthesis|no rule or table"):
+        notation(top=body)["top",]

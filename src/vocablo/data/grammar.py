@@ -35,9 +35,8 @@ from vocablo.data.lexicon import Lexicon
 
 END = "<end>"
 START = ("text",)
-OPENING = (
-    2  # words of a sentence whose beliefs are kept: the first are the most ambiguous, and the same in many sentences
-)
+# So many first words' beliefs are kept: they are the most ambiguous ones, and the same in many sentences.
+OPENING = 2
 _WORD = re.compile(r"\w+|[^\w\s]")
 _BEFORE = re.compile(r" (?=[.,;:?!])")
 _AFTER = re.compile(r"(?<=[¿¡]) ")
@@ -51,6 +50,10 @@ def split(text: str) -> list[str]:
 def render(words: Sequence[str]) -> str:
     """Spanish orthography of terminals; ``split(render(words)) == list(words)``."""
     return _AFTER.sub("", _BEFORE.sub("", " ".join(words)))
+
+
+def _terminals(words: str | Sequence[str]) -> Sequence[str]:
+    return split(words) if isinstance(words, str) else words
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,21 +208,21 @@ class Grammar:
                 mixed[END] = mixed.get(END, 0.0) + end
         return mixed
 
-    def next_word(self, words: Sequence[str]) -> dict[str, float]:
-        """The exact distribution of the word after a prefix, ``<end>`` included.
+    def next_word(self, words: str | Sequence[str]) -> dict[str, float]:
+        """The exact distribution of the word after a prefix (its words, or text to split), ``<end>`` included.
 
         Raises DataError, naming the word, if no sentence of the grammar begins with the prefix.
         """
-        *_, (belief, _) = self._forward(words)
+        *_, (belief, _) = self._forward(_terminals(words))
         return self._mix(belief)
 
-    def word_log_probs(self, words: Sequence[str]) -> list[float]:
+    def word_log_probs(self, words: str | Sequence[str]) -> list[float]:
         """log p of each word given those before it and of ``<end>`` after the last, in nats: len(words) + 1 values."""
-        beliefs, probs = zip(*self._forward(words), strict=True)
+        beliefs, probs = zip(*self._forward(_terminals(words)), strict=True)
         end = sum(share * self._ending(state) for state, share in beliefs[-1].items())
         return [*map(math.log, probs[1:]), math.log(end) if end else -math.inf]
 
-    def log_prob(self, words: Sequence[str]) -> float:
+    def log_prob(self, words: str | Sequence[str]) -> float:
         """log p(words, <end>) in nats; minus infinity if the words are only the beginning of sentences."""
         return sum(self.word_log_probs(words))
 
@@ -227,17 +230,18 @@ class Grammar:
         """The best possible perplexity per word on these sentences, each one's ``<end>`` counted as a word."""
         total, words = 0.0, 0
         for sentence in sentences:
-            logs = self.word_log_probs(split(sentence) if isinstance(sentence, str) else sentence)
+            logs = self.word_log_probs(sentence)
             total += sum(logs)
             words += len(logs)
         if not words:
             raise DataError("There is no sentence to take the perplexity of.")
         return math.exp(-total / words)
 
-    def next_matrix(self, words: Sequence[str]) -> np.ndarray:
+    def next_matrix(self, words: str | Sequence[str]) -> np.ndarray:
         """Exact next-word distributions after each prefix: float64 [len(words) + 1, size + 1], ``<end>`` in the last column."""
-        matrix = np.zeros((len(words) + 1, self.size + 1))
-        for row, (belief, _) in zip(matrix, self._forward(words), strict=True):
+        terminals = _terminals(words)
+        matrix = np.zeros((len(terminals) + 1, self.size + 1))
+        for row, (belief, _) in zip(matrix, self._forward(terminals), strict=True):
             for word, prob in self._mix(belief).items():
                 row[self._index[word]] = prob
         return matrix

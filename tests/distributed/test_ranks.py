@@ -42,8 +42,7 @@ def work(rank, world, order, folder, dropout=0.0):
 
     def run(name, *extra, resume=False):
         out = folder / f"{name}-{world}"
-        first = rank == 0
-        place = RunFolder.open(out, writes=first) if resume else RunFolder.create(out, {}, writes=first)
+        place = RunFolder.open(out) if resume else RunFolder.create(out, {})
         model = kind(dropout=dropout, seed=rank + 7 * resume)
         watchers = [*standard(settings, HELD_OUT, quiet=True), *extra]
         try:

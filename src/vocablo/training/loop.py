@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from vocablo.base.errors import TrainingError
+from vocablo.base.errors import ConfigError, TrainingError
 from vocablo.base.random import seed_for
 from vocablo.contract import Batch, Term
 from vocablo.training.optimizer import gradient_norm, make_optimizer, set_learning_rate
@@ -89,6 +91,7 @@ class Trainer:
         self.agreed = False  # whether any rank had a signal at the end of the last step: all ranks know the same
         self.ranks.share([*self.parameters.values(), *model.buffers()])
         if settings.compile:
+            require_compiler()
             model.compile()
 
     def stop(self, reason: str) -> None:
@@ -198,6 +201,13 @@ def named_parameters(model: nn.Module, extra: nn.Module | None) -> dict[str, nn.
     if extra is not None:
         named |= {f"pretext.{name}": parameter for name, parameter in extra.named_parameters()}
     return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+
+
+def require_compiler() -> None:
+    """Raise ConfigError when ``compile`` can't work: torch's compiler for CPUs needs a C++ compiler."""
+    if os.environ.get("CXX") or any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+        return
+    raise ConfigError("train.compile needs a C++ compiler (g++ or clang++), and none is found: leave it off.")
 
 
 def reseed(device: torch.device, seed: int) -> None:

@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 from vocablo.base.config import read_toml, to_toml
 from vocablo.base.errors import CheckpointError, TrainingError, VocabloError
 from vocablo.base.files import TEMPORARY, replacing, storage_errors, sweep, write_text
+from vocablo.training.ranks import Ranks
 
 SUMS = "sums.json"
 DAMAGED = "damaged-"
@@ -49,13 +50,13 @@ class RunFolder:
     Both take a lock that lasts as long as the process, so that two processes never write to one run.
     """
 
-    def __init__(self, out: Path, writes: bool = True) -> None:
+    def __init__(self, out: Path, writes: bool | None = None) -> None:
         self.out = Path(out)
         self.folder = self.out / "run"
         self.steps = self.folder / "steps"
         self.metrics = self.folder / "metrics.jsonl"
         self._lock: IO[str] | None = None
-        if writes:
+        if _first(writes):
             with storage_errors(self.folder):
                 self.steps.mkdir(parents=True, exist_ok=True)
             self._take_lock()
@@ -65,13 +66,18 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, out: Path, recipe: Mapping[str, Any], origin: Mapping[str, str] | None = None, *, writes: bool = True
+        cls,
+        out: Path,
+        recipe: Mapping[str, Any],
+        origin: Mapping[str, str] | None = None,
+        *,
+        writes: bool | None = None,
     ) -> RunFolder:
         """The folder of a new run. Raises TrainingError when ``out`` holds a run, a model or anything else.
 
-        ``origin`` says where each value of the recipe came from; ``writes`` is False for ranks other than the first.
+        ``origin`` says where each value of the recipe came from; ``writes`` None lets only the first rank write.
         """
-        out = Path(out)
+        out, writes = Path(out), _first(writes)
         if writes and out.exists():
             if not out.is_dir():
                 raise TrainingError(f"{out} is a file: choose another folder.")
@@ -88,7 +94,7 @@ class RunFolder:
         return run
 
     @classmethod
-    def open(cls, out: Path, *, writes: bool = True) -> RunFolder:
+    def open(cls, out: Path, *, writes: bool | None = None) -> RunFolder:
         """The folder of an earlier run. Raises TrainingError when there is none."""
         if not (Path(out) / "run" / "recipe.toml").exists():
             raise TrainingError(f"{out} holds no run to resume: start one without --resume.")
@@ -198,6 +204,10 @@ class RunFolder:
             raise TrainingError(
                 f"Another process is training in {self.out}: wait for it or choose another folder."
             ) from None
+
+
+def _first(writes: bool | None) -> bool:
+    return Ranks.current().first if writes is None else writes
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:

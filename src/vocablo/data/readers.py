@@ -212,6 +212,8 @@ class _File:
             value = row[self.column]
             if value is not None and not isinstance(value, str):
                 raise DataError(f"{self.path}, line {number}: column {self.column!r} isn't text: {value!r:.60}.")
+            if value and any("\ud800" <= character <= "\udfff" for character in value):
+                raise DataError(f"{self.path}, line {number}: half a surrogate pair in column {self.column!r}.")
             yield number, value or ""
 
     def _check_column(self, names: Iterable[str]) -> None:

@@ -11,10 +11,13 @@ import contextlib
 import hashlib
 import itertools
 import json
+import os
 from array import array
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from io import BytesIO
+from mmap import mmap
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,12 +28,13 @@ from vocablo.base.errors import ConfigError, DataError
 from vocablo.base.files import replacing, require_space, sweep
 from vocablo.base.progress import Progress
 from vocablo.data.readers import Document, Sources, find_files, read_documents
-from vocablo.text.bulk import Bulk, BulkEncoder
+from vocablo.data.workers import SENTENCE, WORD, Section, code
+from vocablo.text.bulk import BulkEncoder
 from vocablo.text.tokenizer import Tokenizer
-from vocablo.text.words import count_words
 
 FORMAT = 1
-WORD, SENTENCE, DOCUMENT = 1, 2, 4  # the bits of ``marks``
+_PARALLEL = 32 << 20  # bytes of text from which on more processes pay for their start
+_BATCH = 1 << 20  # characters given to a process at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +121,9 @@ class Store:
                 advance=progress.advance,
             )
             require_space(folder, _estimate(files, tokenizer), "The token store")
-            with replacing(folder) as temporary:
-                temporary.mkdir()
-                with (temporary / "tokens.bin").open("wb") as tokens, (temporary / "marks.bin").open("wb") as marks:
-                    writer = _Writer(tokenizer, tokens, marks)
-                    for document in found:
-                        writer.add(document.text, writer.encoder(document.text))
-                writer.finish(
-                    temporary, {"fingerprint": fingerprint, "options": options, "sources": stats, "notes": notes}
-                )
+            more = {"fingerprint": fingerprint, "options": options, "sources": stats, "notes": notes}
+            workers = workers or (min(8, _cores()) if total >= _PARALLEL else 1)
+            _write(folder, (document.text for document in found), tokenizer, more, workers)
         return cls.open(folder)
 
     @classmethod
@@ -134,23 +132,17 @@ class Store:
     ) -> Store:
         """A store of texts at hand, in memory, or in ``folder`` when one is named."""
         texts = (document if isinstance(document, str) else document.text for document in documents)
+        more: dict[str, Any] = {"fingerprint": "", "options": {}, "sources": [], "notes": []}
         if folder is not None:
-            with replacing(Path(folder)) as temporary:
-                temporary.mkdir()
-                with (temporary / "tokens.bin").open("wb") as tokens, (temporary / "marks.bin").open("wb") as marks:
-                    writer = _Writer(tokenizer, tokens, marks)
-                    for text in texts:
-                        writer.add(text, writer.encoder(text))
-                writer.finish(temporary, {"fingerprint": "", "options": {}, "sources": [], "notes": []})
+            _refuse_other(Path(folder))
+            _write(Path(folder), texts, tokenizer, more, 1)
             return cls.open(folder)
         held = BytesIO(), BytesIO()
         writer = _Writer(tokenizer, *held)
-        for text in texts:
-            writer.add(text, writer.encoder(text))
-        tokens = np.frombuffer(held[0].getvalue(), dtype=writer.encoder.dtype)
+        writer.write(texts, 1)
+        tokens = np.frombuffer(held[0].getvalue(), dtype=writer.dtype)
         marks = np.frombuffer(held[1].getvalue(), dtype=np.uint8)
-        meta = writer.meta({"fingerprint": "", "options": {}, "sources": [], "notes": []})
-        return cls(tokens, writer.starts(), marks, writer.sizes(), _widths(tokenizer), meta)
+        return cls(tokens, writer.starts(), marks, writer.sizes(), _widths(tokenizer), writer.meta(more))
 
     @classmethod
     def open(cls, folder: str | Path) -> Store:
@@ -218,12 +210,13 @@ class Store:
     def span(self, start: int, stop: int) -> Store:
         """The tokens ``start`` to ``stop`` (not included), which may begin and end within a document.
 
-        Its counts are those of the tokens' own text: exact where tokens keep their white space (char, byte, bpe,
-        unigram); for word and wordpiece, with one space between words and ``<unk>`` counted as its own name.
+        A span that ends within a document has the boundary in the place of its last token. Its counts are those of the
+        tokens' own text: exact where tokens keep their white space (char, byte, bpe, unigram); for word and wordpiece,
+        with one space between words and ``<unk>`` counted as its own name.
         """
         if not 0 <= start < stop <= len(self):
             raise DataError(f"There are no tokens {start} to {stop}: the store has {len(self)} (counted from 0).")
-        tokens, marks = self.tokens[start:stop], self.marks[start:stop]
+        tokens, marks = _ended(self.tokens, start, stop, self.end_id), _ended(self.marks, start, stop, 0)
         inside = self.documents[(self.documents > start) & (self.documents < stop)] - start
         documents = np.concatenate([[0], inside, [stop - start]])
         sizes = np.stack([self._measure(tokens[a:b], marks[a:b]) for a, b in itertools.pairwise(documents)])
@@ -257,22 +250,38 @@ class _Writer:
                 "The tokenizer has no token for the end of a document (such as <end>, </s> or [SEP]): "
                 "name it as eos_token in tokenizer_config.json beside tokenizer.json."
             )
-        self.tokenizer, self.encoder = tokenizer, BulkEncoder(tokenizer)
+        self.tokenizer, self._bulk = tokenizer, BulkEncoder(tokenizer)
+        self.dtype = self._bulk.dtype
         self._tokens, self._marks = tokens, marks
-        self._end = np.array([tokenizer.end_id], dtype=self.encoder.dtype).tobytes()
         self._starts = array("q", [0])
         self._sizes = array("q")
 
-    def add(self, text: str, bulk: Bulk) -> None:
-        """Write one document and the boundary behind it."""
-        marks = bulk.words * np.uint8(WORD) + bulk.sentences * np.uint8(SENTENCE)
-        marks[:1] |= DOCUMENT
-        self._tokens.write(bulk.ids.tobytes() + self._end)
-        self._marks.write(marks.tobytes() + b"\0")
-        self._starts.append(self._starts[-1] + len(bulk.ids) + 1)
-        unknown = 0 if self.tokenizer.unk_id is None else int(np.count_nonzero(bulk.ids == self.tokenizer.unk_id))
-        sentences = int(np.count_nonzero(bulk.sentences))
-        self._sizes.extend((sentences, count_words(text), len(text), len(text.encode()), unknown))
+    def write(self, texts: Iterable[str], workers: int) -> None:
+        """Tokenize and write documents, with so many processes."""
+        # The batches that are in work, to know which sections end a document.
+        ahead: deque[list[Section]] = deque()
+
+        def batches() -> Iterator[list[Section]]:
+            for batch in _batches(self._sections(texts)):
+                ahead.append(batch)
+                yield batch
+
+        whole = np.zeros(6, dtype=np.int64)
+        for coded in code(batches(), self.tokenizer, workers):
+            self._tokens.write(coded.ids)
+            self._marks.write(coded.marks)
+            for section, sizes in zip(ahead.popleft(), coded.sizes, strict=True):
+                whole += sizes
+                if section.ends:
+                    self._starts.append(self._starts[-1] + int(whole[0]))
+                    self._sizes.extend(whole[1:].tolist())
+                    whole[:] = 0
+
+    def _sections(self, texts: Iterable[str]) -> Iterator[Section]:
+        for text in texts:
+            parts = list(self._bulk.sections(text))
+            for number, part in enumerate(parts):
+                yield Section(part, number == 0, number == len(parts) - 1)
 
     def starts(self) -> NDArray[np.int64]:
         """[D + 1]."""
@@ -294,7 +303,7 @@ class _Writer:
             "end": tokenizer.end_id,
             "unknown": tokenizer.unk_id,
             "apart": tokenizer.spelling in ("words", "wordpiece"),
-            "dtype": self.encoder.dtype.name,
+            "dtype": self.dtype.name,
             "tokens": self._starts[-1],
         } | more
 
@@ -308,6 +317,45 @@ class _Writer:
         counts = Counts(len(self._starts) - 1, sentences, words, self._starts[-1], characters, size, unknown)
         meta["counts"] = asdict(counts)
         (folder / "meta.json").write_text(json.dumps(meta, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write(folder: Path, texts: Iterable[str], tokenizer: Tokenizer, more: dict[str, Any], workers: int) -> None:
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        with (temporary / "tokens.bin").open("wb") as tokens, (temporary / "marks.bin").open("wb") as marks:
+            writer = _Writer(tokenizer, tokens, marks)
+            writer.write(texts, workers)
+        writer.finish(temporary, more)
+
+
+def _batches(sections: Iterable[Section]) -> Iterator[list[Section]]:
+    held: list[Section] = []
+    size = 0
+    for section in sections:
+        held.append(section)
+        size += len(section.text)
+        if size >= _BATCH:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
+
+
+def _ended(values: NDArray[Any], start: int, stop: int, last: int) -> NDArray[Any]:
+    """``values[start:stop]`` with ``last`` at its end. Of a memory map only that one page is copied."""
+    if values[stop - 1] == last:
+        return values[start:stop]
+    if isinstance(values, np.memmap) and values.filename is not None and isinstance(values.base, mmap):
+        place = values.offset + start * values.itemsize
+        part: NDArray[Any] = np.memmap(values.filename, values.dtype, mode="c", offset=place, shape=(stop - start,))
+    else:
+        part = values[start:stop].copy()
+    part[-1] = last
+    return part
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _widths(tokenizer: Tokenizer) -> NDArray[np.int32]:

@@ -7,8 +7,9 @@ Where a pipeline isn't known to allow this, the library reads the whole text.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,16 +27,15 @@ _SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u30
 _PIECES = re.compile(f"[{_SPACE}]?[^{_SPACE}]+|[{_SPACE}]+(?![^{_SPACE}])|[{_SPACE}]+")
 _SOLID = re.compile(f"[^{_SPACE}]+")
 _SPACES = re.compile(f"[{_SPACE}]")
-_NOTHING = re.compile(r"(?!)")
-_MORE_SPACES = re.compile("[\x1c-\x1f]")
+_MORE_SPACES = ("\x1c", "\x1d", "\x1e", "\x1f")
 # What a text may not contain for a shortcut to be exact. Of the last ones str.split splits at four, and BERT's
 # normalizer drops all, joining what stands around them.
 _ODD = {
-    "characters": _NOTHING,
-    "bytes": _NOTHING,
+    "characters": (),
+    "bytes": (),
     "pieces": _MORE_SPACES,
     "words": _MORE_SPACES,
-    "bert": re.compile("[\x1c-\x1f\x0b\x0c\x85]"),
+    "bert": (*_MORE_SPACES, "\x0b", "\x0c", "\x85"),
 }
 _CACHED = 500_000  # distinct pieces remembered, in about 80 MB
 _JOINED = 1000  # pieces given to the library as one text
@@ -45,11 +45,15 @@ _CONTEXT, _WINDOW = 256, 1 << 14  # characters looked at before and behind the p
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """The tokens of one text: ``ids`` [n], and bool [n] each: which start a word, which start a sentence."""
+    """The tokens of several texts, one behind the other: ``ids`` [n]; bool [n] each: which start a word, a sentence.
+
+    ``lengths``: the number of tokens of each text.
+    """
 
     ids: NDArray[Any]
     words: Flags
     sentences: Flags
+    lengths: NDArray[np.int64]
 
 
 class BulkEncoder:
@@ -64,7 +68,10 @@ class BulkEncoder:
         names = [token.content for token in tokenizer.inner.get_added_tokens_decoder().values()]
         # Where white space is dropped, a special token in the text is cut out of its piece as it is out of the text.
         harmless = self._apart and not any(_SPACES.search(name) for name in names)
-        self._added = re.compile("|".join(map(re.escape, names))) if names and not harmless else _NOTHING
+        self._odd = _ODD.get(self.way, ())
+        self._added = re.compile("|".join(map(re.escape, names))) if names and not harmless else None
+        if self._added and len(names) < 10:  # a few searches for a string are faster than one for a pattern
+            self._odd, self._added = (*self._odd, *names), None
         self._table = _table(tokenizer) if self.way == "characters" else None
 
     def sections(self, text: str) -> Iterator[str]:
@@ -88,71 +95,74 @@ class BulkEncoder:
 
     def _whole(self, text: str) -> bool:
         """Whether only the library reads this text as the library does."""
-        return self.way == "library" or bool(self._added.search(text) or _ODD[self.way].search(text))
+        if self.way == "library" or any(name in text for name in self._odd):
+            return True
+        return self._added is not None and self._added.search(text) is not None
 
-    def __call__(self, text: str) -> Bulk:
-        """The tokens of ``text``, exactly those of ``tokenizer.encode``."""
-        if self._whole(text):
-            return self._by_library(text)
-        if self.way == "characters":
-            return self._by_table(text)
-        if self.way == "bytes":
-            return self._by_bytes(text)
-        return self._by_pieces(text)
+    def __call__(self, texts: Sequence[str]) -> Bulk:
+        """The tokens of ``texts``, exactly those of ``tokenizer.encode``."""
+        quick = {"characters": self._by_table, "bytes": self._by_bytes}.get(self.way, self._by_pieces)
+        parts: list[Bulk] = []
+        for whole, group in itertools.groupby(texts, key=self._whole):
+            here = list(group)
+            parts += [self._by_library(text) for text in here] if whole else [quick(here)]
+        return parts[0] if len(parts) == 1 else _joined(parts, self.dtype)
 
     def _by_library(self, text: str) -> Bulk:
         encoding = self.tokenizer.encode(text)
         ids = np.asarray(encoding.ids, dtype=self.dtype)
-        ends = np.maximum.accumulate(encoding.offsets[:, 1]) if len(ids) else np.zeros(0, dtype=np.int64)
+        ends = np.maximum.accumulate(encoding.offsets[:, 1])
         starts = [match.start() for match in _SOLID.finditer(text)]
-        words, sentences = np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)
-        _mark(words, np.searchsorted(ends, np.asarray(starts, dtype=np.int64), side="right"))
-        _mark(sentences, np.searchsorted(ends, np.asarray(_solid_starts(text), dtype=np.int64), side="right"))
-        return Bulk(ids, words, sentences)
+        words = _marks(len(ids), np.searchsorted(ends, np.asarray(starts, dtype=np.int64), side="right"))
+        first = np.asarray(_solid_starts(text), dtype=np.int64)
+        return Bulk(ids, words, _marks(len(ids), np.searchsorted(ends, first, side="right")), np.array([len(ids)]))
 
-    def _by_table(self, text: str) -> Bulk:
+    def _by_table(self, texts: list[str]) -> Bulk:
         assert self._table is not None
-        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
         ids = self._table[points]
-        sentences = np.zeros(len(ids), dtype=bool)
-        sentences[np.asarray(_solid_starts(text), dtype=np.int64)] = True
-        return Bulk(ids, self.tokenizer.word_starts(ids), sentences)
+        lengths, heads = _places(texts)
+        return Bulk(ids, self._words(ids, lengths), _marks(len(ids), heads), lengths)
 
-    def _by_bytes(self, text: str) -> Bulk:
-        ids = np.frombuffer(text.encode(), dtype=np.uint8)
-        heads = np.flatnonzero((ids & 0xC0) != 0x80)  # the first byte of every character
-        sentences = np.zeros(len(ids), dtype=bool)
-        sentences[heads[np.asarray(_solid_starts(text), dtype=np.int64)]] = True
-        return Bulk(ids.astype(self.dtype), self.tokenizer.word_starts(ids), sentences)
+    def _by_bytes(self, texts: list[str]) -> Bulk:
+        ids = np.frombuffer("".join(texts).encode(), dtype=np.uint8).astype(self.dtype)
+        characters = np.append(np.flatnonzero((ids & 0xC0) != 0x80), len(ids))  # the first byte of each
+        lengths, heads = _places(texts)
+        lengths = np.diff(characters[np.cumsum(lengths)], prepend=0)
+        return Bulk(ids, self._words(ids, lengths), _marks(len(ids), characters[heads]), lengths)
 
-    def _by_pieces(self, text: str) -> Bulk:
+    def _by_pieces(self, texts: list[str]) -> Bulk:
         pieces: list[str] = []
         first: list[int] = []  # of every sentence, its first piece
-        starts = _solid_starts(text)
-        for start, stop in zip(starts, [*starts[1:], len(text)], strict=True):
-            first.append(len(pieces))
-            if self._apart:
-                pieces += text[start:stop].split()
-            else:  # the last white space before a sentence belongs to its first piece
-                begin = 0 if start == starts[0] else start - 1
-                pieces += _PIECES.findall(text, begin, stop if stop == len(text) else stop - 1)
-        if not starts and text and not self._apart:
-            pieces = [text]
+        last: list[int] = []  # of every text, the end of its pieces
+        for text in texts:
+            starts = _solid_starts(text)
+            if not starts and text and not self._apart:
+                pieces.append(text)
+            for start, stop in zip(starts, [*starts[1:], len(text)], strict=True):
+                first.append(len(pieces))
+                if self._apart:
+                    pieces += text[start:stop].split()
+                else:  # the last white space before a sentence belongs to its first piece
+                    begin = 0 if start == starts[0] else start - 1
+                    pieces += _PIECES.findall(text, begin, stop if stop == len(text) else stop - 1)
+            last.append(len(pieces))
         coded = self._look_up(pieces)
         ids = np.frombuffer(b"".join(coded), dtype=self.dtype)
         sizes = np.fromiter(map(len, coded), dtype=np.int64, count=len(coded)) // self.dtype.itemsize
         begins = np.concatenate([[0], np.cumsum(sizes)])
-        sentences = np.zeros(len(ids), dtype=bool)
+        lengths = np.diff(begins[np.asarray(last, dtype=np.int64)], prepend=0)
         heads = begins[np.asarray(first, dtype=np.int64)]
         if self._apart:
-            words = np.zeros(len(ids), dtype=bool)
-            _mark(words, begins[:-1])
+            words = _marks(len(ids), begins[:-1][sizes > 0])
         else:
-            words = self.tokenizer.word_starts(ids)
+            words = self._words(ids, lengths)
             solid = np.flatnonzero(words)
             heads = np.append(solid, len(ids))[np.searchsorted(solid, heads)]
-        _mark(sentences, heads)
-        return Bulk(ids, words, sentences)
+        return Bulk(ids, words, _marks(len(ids), heads), lengths)
+
+    def _words(self, ids: NDArray[Any], lengths: NDArray[np.int64]) -> Flags:
+        return self.tokenizer.word_starts(ids, begins=np.cumsum(lengths) - lengths)
 
     def _look_up(self, pieces: list[str]) -> list[bytes]:
         unseen = set(pieces).difference(self._cache)
@@ -194,8 +204,28 @@ def _solid_starts(text: str) -> list[int]:
     return starts
 
 
-def _mark(flags: Flags, at: NDArray[np.int64]) -> None:
-    flags[at[at < len(flags)]] = True
+def _places(texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The length of every text, and where in all of them joined the sentences begin, in characters."""
+    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    starts = [np.asarray(_solid_starts(text), dtype=np.int64) for text in texts]
+    shifted = [place + offset for place, offset in zip(starts, np.cumsum(lengths) - lengths, strict=True)]
+    return lengths, np.concatenate([np.zeros(0, dtype=np.int64), *shifted])
+
+
+def _marks(size: int, at: NDArray[np.int64]) -> Flags:
+    flags = np.zeros(size, dtype=bool)
+    flags[at[at < size]] = True
+    return flags
+
+
+def _joined(parts: list[Bulk], dtype: np.dtype[Any]) -> Bulk:
+    flags, numbers = np.zeros(0, dtype=bool), np.zeros(0, dtype=np.int64)
+    return Bulk(
+        np.concatenate([np.zeros(0, dtype=dtype), *(part.ids for part in parts)]),
+        np.concatenate([flags, *(part.words for part in parts)]),
+        np.concatenate([flags, *(part.sentences for part in parts)]),
+        np.concatenate([numbers, *(part.lengths for part in parts)]),
+    )
 
 
 def _way(tokenizer: Tokenizer) -> str:

@@ -224,9 +224,12 @@ class Tokenizer:
         """Which tokens open a word, go on with one, or are white space: bool [V] each."""
         return self._word_tables[0]
 
-    def word_starts(self, ids: Sequence[int] | NDArray[Any]) -> Flags:
-        """bool [N]: which of the tokens starts a word; see ``vocablo.text.words`` for what a word is."""
-        return words.word_starts(ids, self._word_tables[1])
+    def word_starts(self, ids: Sequence[int] | NDArray[Any], begins: Sequence[int] | NDArray[Any] = (0,)) -> Flags:
+        """bool [N]: which of the tokens starts a word; see ``vocablo.text.words`` for what a word is.
+
+        ``begins``: the places of tokens that nothing comes before (where several texts lie one behind the other).
+        """
+        return words.word_starts(ids, self._word_tables[1], begins)
 
     def report(self, texts: Iterable[str] = ()) -> dict[str, Any]:
         """How well the tokenizer fits texts: the fields of ``vocablo.text.quality.Quality``."""

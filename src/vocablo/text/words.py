@@ -87,9 +87,10 @@ def _word_like(character: str) -> bool:
     return character.isalnum() or character in "_\\" or unicodedata.category(character).startswith("M")
 
 
-def word_starts(ids: Any, shapes: Shapes) -> Flags:
-    """bool [N]: which of the tokens starts a word, the first one being preceded by nothing."""
+def word_starts(ids: Any, shapes: Shapes, begins: Any = (0,)) -> Flags:
+    """bool [N]: which of the tokens starts a word; nothing comes before the tokens at the places ``begins``."""
     ids = np.asarray(ids, dtype=np.int64)
-    after = np.ones(len(ids), dtype=bool)
-    after[1:] = shapes.closes[ids[:-1]]
-    return shapes.solid[ids] & (shapes.led[ids] | after)
+    after = np.zeros(len(ids) + 1, dtype=bool)
+    after[1:] = shapes.closes[ids]
+    after[np.asarray(begins, dtype=np.int64)] = True
+    return shapes.solid[ids] & (shapes.led[ids] | after[:-1])

@@ -1,0 +1,373 @@
+"""A checkpoint is a folder that anyone can read: ``config.json``, ``model.safetensors``, ``tokenizer.json``.
+
+Where the landscape has a published layout that says the configuration exactly, the folder is in that layout and other
+tools load it (GPT-2's, today); other families have the same files with ``model_type = "vocablo-FAMILY"``. Tensors load
+strictly: a missing or unknown one is an error. Only safetensors are read; no pickle, no remote code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from vocablo.base import registry
+from vocablo.base.config import build
+from vocablo.base.errors import CheckpointError, ConfigError, nearest
+from vocablo.base.files import replacing, require_space, write_text
+from vocablo.landscape._layers import to_ours, to_theirs
+from vocablo.text.tokenizer import Tokenizer
+
+MODELS, LANDSCAPE = "vocablo.models", "vocablo.landscape"
+FORMAT = 1
+OWN = "vocablo-"
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model in evaluation mode, its tokenizer (None if the folder has none) and the ``config.json`` as it stands."""
+
+    model: Any
+    tokenizer: Tokenizer | None
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a folder holds, read from its headers. ``bytes`` is the size of the weights on the disk."""
+
+    folder: str
+    model_type: str
+    family: str
+    parameters: int
+    bytes: int
+    dtype: str
+    context: int | None
+    vocabulary: int | None
+    tokenizer: str | None
+    config: dict[str, Any]
+    run: dict[str, Any] | None
+
+
+def save(folder: str | Path, model: Any, tokenizer: Tokenizer | None = None) -> None:
+    """Write a model folder, whole or not at all; one that was there before is replaced.
+
+    Raises StorageError for a full disk, before anything is changed.
+    """
+    path = Path(folder)
+    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    require_space(path, size + (1 << 20), "The model")
+    with replacing(path) as temporary:
+        temporary.mkdir()
+        write(temporary, model, tokenizer)
+
+
+def write(folder: Path, model: Any, tokenizer: Tokenizer | None = None) -> None:
+    """The files of a checkpoint alone, into a folder that exists (within a larger write that is whole or absent)."""
+    config, tensors = _published(model) or _own(model)
+    if tokenizer is not None:
+        if tokenizer.end_id is not None:
+            config |= {"bos_token_id": tokenizer.end_id, "eos_token_id": tokenizer.end_id}
+        tokenizer.save(folder, model_max_length=model.context)
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with _system_errors():
+        save_file(plain, folder / WEIGHTS, {"format": "pt"})
+    write_text(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+
+
+def _published(model: Any) -> tuple[dict[str, Any], Mapping[str, Tensor]] | None:
+    """Config and tensors in the first published layout that says this configuration exactly."""
+    for name in registry.names(LANDSCAPE):
+        if registry.constant(LANDSCAPE, name, "FAMILY") != _file(model):
+            continue
+        layout = registry.load(LANDSCAPE, name)
+        try:
+            theirs = layout.config_to(model.config)
+        except ConfigError:
+            continue
+        head = {"architectures": [layout.ARCHITECTURE], "model_type": layout.TYPES[0]}
+        # A layout's own default would name a token of another vocabulary.
+        head |= {"bos_token_id": None, "eos_token_id": None}
+        tensors = to_theirs(model.state_dict(), layout.entries(model.config))
+        dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
+        return head | theirs | ({"dtype": dtypes.pop()} if len(dtypes) == 1 else {}), tensors
+    return None
+
+
+def _own(model: Any) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+    config = {
+        "model_type": OWN + _file(model),
+        "vocablo": {"format": FORMAT, "config": model.config.model_dump(mode="json")},
+    }
+    again = _tied(model)
+    return config, {name: tensor for name, tensor in model.state_dict().items() if name not in again}
+
+
+def _file(model: Any) -> str:
+    """The file of ``models/`` that a model is made by."""
+    return type(model).__module__.rpartition(".")[2]
+
+
+def _tied(model: Any) -> dict[str, str]:
+    """Names of parameters that are another one under a second name -> the first name."""
+    first: dict[int, str] = {}
+    again: dict[str, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False) if isinstance(model, nn.Module) else ():
+        if first.setdefault(id(parameter), name) != name:
+            again[name] = first[id(parameter)]
+    return again
+
+
+def load(folder_or_name: str | Path, *, dtype: str | None = None) -> Loaded:
+    """A model from a folder or a hub name, in evaluation mode.
+
+    ``dtype``: ``fp32`` (the default) or ``bf16``. Raises CheckpointError for whatever is missing, damaged or foreign.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise ConfigError(f"There is no dtype {dtype!r}{nearest(dtype, DTYPES)}")
+    folder = locate(folder_or_name)
+    config = read_config(folder)
+    kind, name = _kind(folder, config)
+    tensors = _tensors(folder)
+    model = (_from_own if kind == MODELS else _from_published)(folder, config, name, tensors)
+    if isinstance(model, nn.Module):
+        model.to(DTYPES[dtype or "fp32"]).eval()
+    tokenizer = Tokenizer.load(folder) if (folder / "tokenizer.json").exists() else None
+    if tokenizer is not None and tokenizer.size > model.vocab:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has {tokenizer.size} tokens and the model knows {model.vocab}: they don't belong together."
+        )
+    return Loaded(model, tokenizer, config)
+
+
+def _kind(folder: Path, config: Mapping[str, Any]) -> tuple[str, str]:
+    """The package and the file that a folder's ``model_type`` belongs to."""
+    kind = str(config["model_type"])
+    own = {OWN + name: (MODELS, name) for name in registry.names(MODELS)}
+    published = {kind: (LANDSCAPE, name) for kind, name in registry.owners(LANDSCAPE, "TYPES").items()}
+    if kind not in own | published:
+        raise CheckpointError(f"{folder} is of type {kind!r}, which isn't known here{nearest(kind, own | published)}")
+    return (own | published)[kind]
+
+
+def _from_own(folder: Path, config: dict[str, Any], name: str, tensors: dict[str, Tensor]) -> Any:
+    own = config.get("vocablo")
+    if not isinstance(own, dict) or not isinstance(own.get("config"), dict):
+        raise CheckpointError(f"{folder / CONFIG} has no 'vocablo' section with the model's configuration.")
+    if own.get("format") != FORMAT:
+        raise CheckpointError(f"{folder} has format {own.get('format')!r}; this version of Vocablo reads {FORMAT}.")
+    module = registry.load(MODELS, name)
+    with _as_checkpoint_error(folder):
+        settings = build(module.Config, own["config"], CONFIG)
+    return _filled(module, settings, tensors, folder)
+
+
+def _from_published(folder: Path, config: dict[str, Any], name: str, tensors: dict[str, Tensor]) -> Any:
+    layout = registry.load(LANDSCAPE, name)
+    with _as_checkpoint_error(folder):
+        settings, unknown = layout.config_from(config)
+    if unknown:
+        warnings.warn(f"{folder / CONFIG} has keys that are ignored here: {', '.join(unknown)}.", stacklevel=3)
+    entries, implied = layout.entries(settings), layout.implied(settings)
+    if not any(name.startswith(layout.PREFIX) for name in tensors):
+        outside = {entry.theirs for entry in entries} | implied.keys()
+        tensors = {name if name in outside else layout.PREFIX + name: value for name, value in tensors.items()}
+    for name, twin in implied.items():
+        stored = tensors.pop(name, None)
+        if stored is not None and twin in tensors and not torch.equal(stored, tensors[twin]):
+            raise CheckpointError(f"{folder}: {name} should be the same as {twin} (the model is tied), and isn't.")
+    with _as_checkpoint_error(folder):
+        ours = to_ours(tensors, entries, layout.IGNORED)
+    return _filled(registry.load(MODELS, layout.FAMILY), settings, ours, folder)
+
+
+def _filled(module: ModuleType, settings: Any, tensors: Mapping[str, Tensor], folder: Path) -> Any:
+    """A model of a configuration with the given tensors in place of a fresh start."""
+    with _NoFreshStart():
+        model = module.build(settings)
+    given = dict(tensors)
+    for again, first in _tied(model).items():
+        if again not in given and first in given:
+            given[again] = given[first]
+    try:
+        model.load_state_dict(given)
+    except (RuntimeError, KeyError) as error:
+        lines = " ".join(line.strip() for line in str(error).splitlines())
+        raise CheckpointError(f"The weights in {folder} don't fit its {CONFIG}: {lines[:600]}") from None
+    return model
+
+
+class _NoFreshStart(TorchFunctionMode):
+    """Leaves new parameters unset: drawing 124 million numbers to overwrite them would take seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in ("normal_", "uniform_", "trunc_normal_", "orthogonal_"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def locate(folder_or_name: str | Path) -> Path:
+    """The folder itself, or a hub repository's snapshot (only its JSON and safetensors files)."""
+    path, name = Path(folder_or_name), str(folder_or_name)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise CheckpointError(f"{name} is a file; a model is a folder with {CONFIG} and {WEIGHTS}.")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
+        raise CheckpointError(f"There is no model folder {name}.")
+    import huggingface_hub
+
+    try:
+        found = huggingface_hub.snapshot_download(
+            name, allow_patterns=["*.json", "*.safetensors"], ignore_patterns="*/*"
+        )
+    except Exception as error:  # the client raises its own, the transport's and the system's
+        raise CheckpointError(
+            f"There is no folder {name}, and no model of that name could be had from the hub ({type(error).__name__}): "
+            "check the path, or the name and the network."
+        ) from None
+    return Path(found)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The object in ``config.json``."""
+    path = folder / CONFIG
+    if not path.exists():
+        if (folder / "run" / "state.json").exists():
+            raise CheckpointError(
+                f"{folder} holds a run that isn't finished: go on with it (--resume), or load one of {folder / 'run' / 'steps'}."
+            )
+        raise CheckpointError(f"{folder} has no {CONFIG}: it isn't a model folder.")
+    config = _read_json(path)
+    if "model_type" not in config:
+        raise CheckpointError(f"{path} doesn't say its model_type.")
+    return config
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}.") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} is damaged: it holds no JSON object.")
+    return value
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
+        files = [folder / WEIGHTS]
+    else:
+        shards = _read_json(folder / INDEX).get("weight_map")
+        if not isinstance(shards, dict) or any(Path(str(name)).name != name for name in shards.values()):
+            raise CheckpointError(f"{folder / INDEX} is damaged: its weight_map should name files of the same folder.")
+        files = [folder / name for name in sorted(set(shards.values()))]
+    missing = [file.name for file in files if not file.exists()]
+    if missing:
+        pickle = next((path.name for pattern in PICKLES for path in sorted(folder.glob(pattern))), None)
+        hint = "" if pickle is None else (
+            f" Its {pickle} is a pickle, which can run code when it is read, so it isn't: convert it once where you trust "
+            "it, with transformers: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW)."
+        )  # fmt: skip
+        raise CheckpointError(f"{folder} has no {missing[0]}.{hint}")
+    return files
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """A safetensors file, its header checked against its size."""
+    try:
+        with safe_open(file, "pt") as opened:
+            yield opened
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{file} is damaged: {error}.") from None
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for file in _weight_files(folder):
+        with _opened(file) as opened:
+            tensors |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    return tensors
+
+
+@contextmanager
+def _as_checkpoint_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ConfigError, CheckpointError) as error:
+        raise CheckpointError(f"{folder}: {error}") from None
+
+
+@contextmanager
+def _system_errors() -> Iterator[None]:
+    """safetensors reports the system's errors (a full disk) in words of its own; give them back their number."""
+    try:
+        yield
+    except SafetensorError as error:
+        if (match := re.search(r"os error (\d+)", str(error))) is None:
+            raise
+        raise OSError(int(match.group(1)), os.strerror(int(match.group(1)))) from error
+
+
+def describe(folder_or_name: str | Path) -> Description:
+    """What a folder holds; its weights are not read."""
+    folder = locate(folder_or_name)
+    config = read_config(folder)
+    package, name = _kind(folder, config)
+    shapes, dtypes = {}, set()
+    for file in _weight_files(folder):
+        with _opened(file) as opened:
+            for key in opened.keys():  # noqa: SIM118
+                part = opened.get_slice(key)
+                shapes[key] = torch.Size(part.get_shape()).numel()
+                dtypes.add(part.get_dtype())
+    settings: dict[str, Any] = {}
+    if package == MODELS:
+        settings = config.get("vocablo", {}).get("config", {})
+    else:
+        layout = registry.load(LANDSCAPE, name)
+        with _as_checkpoint_error(folder):
+            ours = layout.config_from(config)[0]
+        settings = ours.model_dump()
+        for twin in (*layout.implied(ours), *(key for key in shapes if _is_buffer(key, layout))):
+            shapes.pop(twin, None)
+    tokenizer = Tokenizer.load(folder) if (folder / "tokenizer.json").exists() else None
+    state = folder / "run" / "state.json"
+    run = _read_json(state) if state.exists() else {}
+    told = {key: run[key] for key in ("status", "steps", "total", "seconds", "stopped_by") if key in run}
+    return Description(
+        folder=str(folder),
+        model_type=str(config["model_type"]),
+        family=name if package == MODELS else registry.constant(LANDSCAPE, name, "FAMILY"),
+        parameters=sum(shapes.values()),
+        bytes=sum(file.stat().st_size for file in _weight_files(folder)),
+        dtype=" ".join(sorted(dtypes)),
+        context=settings.get("position", {}).get("max"),
+        vocabulary=settings.get("embed", {}).get("vocab"),
+        tokenizer=None if tokenizer is None else tokenizer.kind,
+        config=settings,
+        run=told or None,
+    )
+
+
+def _is_buffer(name: str, layout: ModuleType) -> bool:
+    full = name if name.startswith(layout.PREFIX) else layout.PREFIX + name
+    return any(re.fullmatch(pattern, full) for pattern in layout.IGNORED)

@@ -27,7 +27,7 @@ from vocablo.base.errors import ConfigError, DataError, nearest
 from vocablo.data import encodings
 
 UNITS = ("file", "line", "paragraph")
-_PACKED = {".gz": gzip.GzipFile, ".xz": lzma.LZMAFile}
+_PACKED = {".gz": gzip.open, ".xz": lzma.open}
 _TABLES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
 _BLOCK = 1 << 20
 _FIRST = 1 << 16  # what is looked at of every file before work starts

@@ -302,7 +302,7 @@ class _Writer:
             "vocab": tokenizer.size,
             "end": tokenizer.end_id,
             "unknown": tokenizer.unk_id,
-            "apart": tokenizer.spelling in ("words", "wordpiece"),
+            "apart": _apart(tokenizer),
             "dtype": self.dtype.name,
             "tokens": self._starts[-1],
         } | more
@@ -362,8 +362,15 @@ def _widths(tokenizer: Tokenizer) -> NDArray[np.int32]:
     """Characters and bytes of every token, [V, 2]; a boundary has none."""
     special = tokenizer.special_ids - {tokenizer.unk_id}
     data = [b"" if index in special else item for index, item in enumerate(tokenizer.token_bytes)]
+    if tokenizer.unk_id is not None and not _apart(tokenizer):
+        data[tokenizer.unk_id] = b"?"  # what was there is lost, but for most tokenizers it was one character
     characters = [sum(byte & 0xC0 != 0x80 for byte in item) for item in data]
     return np.array(list(zip(characters, map(len, data), strict=True)), dtype=np.int32).reshape(-1, 2)
+
+
+def _apart(tokenizer: Tokenizer) -> bool:
+    """Whether its tokens have lost the white space between them."""
+    return tokenizer.spelling in ("words", "wordpiece")
 
 
 def _meta(folder: Path) -> dict[str, Any]:

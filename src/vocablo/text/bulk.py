@@ -139,7 +139,7 @@ class BulkEncoder:
             starts = _solid_starts(text)
             if not starts and text and not self._apart:
                 pieces.append(text)
-            for start, stop in zip(starts, [*starts[1:], len(text)], strict=True):
+            for start, stop in zip(starts, [*starts[1:], len(text)], strict=False):
                 first.append(len(pieces))
                 if self._apart:
                     pieces += text[start:stop].split()

@@ -11,15 +11,23 @@ from __future__ import annotations
 
 import re
 
-# After these a capital or a number goes on with the sentence.
-_TITLES = """
-    sr sra srta sres sras dr dra dres prof profa profs ing lic arq abog ilmo ilma excmo excma d dña da dn fr fray sto
-    sta st mons rvdo rdo gral cnel cap capt tte sgto gen col lt sgt rev hon pres gov sen rep mr mrs ms mx messrs mme mlle
-    núm num nro no nos pág pags págs pag pp p vol vols cap caps art arts fig figs tab tel av avda avd c ctra pza pl cía
-    apdo dpto depto ed eds cf cfr vid véase ss vs aprox máx mín ej e.g i.e p.ej v.gr v.g ee rr dd jj ff aa
-"""
-_CALLING = frozenset(_TITLES.split())
-# These end a sentence when a capital follows: etc., EE. UU., p. m., Inc.
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# After these a name goes on with the sentence.
+_TITLES = _words("""
+    sr sra srta sres sras dr dra dres prof profa profs ing lic arq abog ilmo ilma excmo excma d dña dn fr fray sto sta st
+    rvdo rdo gral cnel cap capt tte sgto lt sgt mr mrs ms mx messrs mme mlle av avda ctra pza cía dpto eds cf cfr vid
+    véase vs e.g i.e p.ej ej v.gr v.g ee rr dd jj ff aa
+""")
+# So do these when they begin with a capital; they are ordinary words otherwise.
+_NAMES = _words("gen col rev hon pres gov sen rep mons da")
+# After these a number does.
+_NUMBERED = _words("""
+    no nos núm núms num nro n.º pág págs pag pags pp p vol vols cap caps art arts fig figs tab tel ed c ca máx mín aprox
+""")
 _OPENERS = "¿¡\"'«“‘‹([{—–-*_"
 _CLOSERS = "\"'»”’›)\\]}*_"
 _END = re.compile(rf"(?P<mark>[.!?…]+)[{_CLOSERS}]*\s+|\n[^\S\n]*\n\s*")
@@ -44,7 +52,7 @@ def sentence_starts(text: str) -> list[int]:
 def split_sentences(text: str) -> list[tuple[int, int]]:
     """Character spans of the sentences, each with the white space behind it: joined they are the whole text."""
     starts = sentence_starts(text)
-    return list(zip(starts, [*starts[1:], len(text)], strict=True))
+    return list(zip(starts, [*starts[1:], len(text)], strict=False))
 
 
 def _blank(ending: str) -> bool:
@@ -74,4 +82,7 @@ def _ends(text: str, match: re.Match[str]) -> bool:
         return stop > len(word) and text[stop - len(word) - 1] != "\n"
     if len(word) == 1 and word.isupper():
         return opened and text[here - 1] in "¿¡"
-    return word.lower() not in _CALLING
+    small = word.lower()
+    if small in _NUMBERED and first.isdigit():
+        return False
+    return small not in _TITLES and not (small in _NAMES and word[0].isupper())

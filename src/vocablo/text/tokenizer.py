@@ -29,7 +29,10 @@ FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """The tokens of one text: ``offsets`` [n, 2] are where each begins and ends, in characters of the text."""
+    """The tokens of one text: ``offsets`` [n, 2] are where each begins and ends, in characters of the text.
+
+    ``tokens`` are as the tokenizer's file spells them (``Ġgato``, ``##ción``); ``Tokenizer.surface`` is for the eye.
+    """
 
     ids: list[int]
     offsets: NDArray[np.int64]
@@ -184,7 +187,9 @@ class Tokenizer:
         """The tokens of a text, with their places in it."""
         result = self.inner.encode(text, add_special_tokens=False)
         offsets = np.array(result.offsets, dtype=np.int64).reshape(-1, 2)
-        return Encoding(result.ids, offsets, result.tokens)
+        ids = result.ids
+        # The library's own list has the text itself in the place of an unknown token of a unigram tokenizer.
+        return Encoding(ids, offsets, [self.vocabulary[index] for index in ids])
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, in parallel and without offsets."""

@@ -64,8 +64,8 @@ class Family:
 class Lab:
     """The text and the settings that all runs of a family share."""
 
-    def __init__(self, family: str) -> None:
-        self.family = family
+    def __init__(self, family: str, threads: int) -> None:
+        self.family, self.threads = family, threads
         self.module = registry.load(MODELS, registry.owners(MODELS, "FAMILIES")[family])
         texts = list(Grammar().text(0, 260))
         self.tokenizer = Tokenizer.train("char", texts)
@@ -74,7 +74,7 @@ class Lab:
 
     def train(self, out: Path) -> None:
         """One process's work: begin the run in ``out``, or go on with it."""
-        torch.set_num_threads(1)
+        torch.set_num_threads(self.threads)
         begun = (out / "run" / "recipe.toml").exists()
         run = RunFolder.open(out) if begun else RunFolder.create(out, {"family": self.family})
         # From its first checkpoint on, a run must not need the parameters that it began with.
@@ -158,12 +158,13 @@ def examine(out: Path, result: Family) -> None:
     result.unreadable_checkpoints += sum(find_damage(path) is not None for path in found)
 
 
-def measure(family: str, runs: int, seed: int, folder: Path) -> Family:
+def measure(lab: Lab, runs: int, seed: int, folder: Path) -> Family:
     """Every run of one family."""
-    lab, result, rng = Lab(family), Family(family), random.Random(f"{seed} {family}")
-    lab_begun = time.perf_counter()
+    family = lab.family
+    result, rng = Family(family), random.Random(f"{seed} {family}")
+    begun = time.perf_counter()
     finish(lab.start(folder / "whole"))
-    result.seconds_of_a_run = time.perf_counter() - lab_begun
+    result.seconds_of_a_run = time.perf_counter() - begun
     whole = outcome(folder / "whole")
     with Progress(f"{family}: killed and resumed", runs, "runs") as progress:
         while result.runs < runs:
@@ -187,14 +188,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=30, help="killed and resumed runs of each family")
     parser.add_argument("--families", nargs="+", default=["lstm", "gpt"], choices=sorted(ORDER))
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    parser.add_argument("--threads", type=int, default=1, help="of each run")
     parser.add_argument("--out", type=Path, help="also write the result as JSON")
     options = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads and forked processes don't go together
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # a process that has worked with several threads can't be forked
     results = []
     for family in options.families:
         with tempfile.TemporaryDirectory() as folder:
-            results.append(measure(family, options.runs, options.seed, Path(folder)))
+            results.append(measure(Lab(family, options.threads), options.runs, options.seed, Path(folder)))
     names = list(asdict(results[0]))
     rows = [
         names,
@@ -207,7 +209,7 @@ def main() -> None:
         print(f"{name:26}" + "".join(f"{value:>10}" for value in values))
     report = {
         "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
+        "threads": options.threads,
         "steps": SETTINGS.steps,
         "families": [asdict(one) for one in results],
     }

@@ -13,6 +13,7 @@ from vocablo.contract import Term
 from vocablo.training import optimizer as optimizers
 from vocablo.training.loop import Trainer, named_parameters
 from vocablo.training.plan import activation_bytes, plan
+from vocablo.training.ranks import Ranks
 from vocablo.training.schedules import learning_rate
 from vocablo.training.settings import TrainSettings
 from vocablo.training.tree import map_tensors, rebuild, tensors_of
@@ -225,6 +226,31 @@ def test_randomness_belongs_to_the_step():
 
     assert losses(0) == losses(7)
     assert losses(0) != losses(0, seed=1)
+
+
+class Drawing(Bag):
+    """Notes what dropout would draw in each forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.drawn = []
+
+    def forward(self, *arguments, **named):
+        self.drawn.append(torch.rand(1).item())
+        return super().forward(*arguments, **named)
+
+
+def test_every_step_micro_batch_and_rank_draws_its_own_numbers(monkeypatch):
+    for name in ("_sum", "share", "sum_gradients"):  # ranks that meet nobody
+        monkeypatch.setattr(Ranks, name, lambda self, values: values)
+    drawn = []
+    for rank in (0, 1):
+        model = Drawing()
+        work = Trainer(model, pretext(StubStore.random(), micro=2), settings(micro=2, steps=4), Ranks(rank, 2))
+        list(work)
+        assert len(model.drawn) == 8
+        drawn += model.drawn
+    assert len(set(drawn)) == 16
 
 
 class Broken(Bag):

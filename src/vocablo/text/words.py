@@ -77,12 +77,12 @@ def tables(
             led[index] = solid[index] and text[0].isspace()
             closes[index] = not text or text[-1].isspace()
         if solid[index]:
-            opens = not goes_on if apart else not _word_like(text[0])
+            opens = not goes_on if apart else not word_like(text[0])
             begins[index], joins[index] = opens, not opens
     return WordTable(begins, joins, space), Shapes(solid, led, closes)
 
 
-def _word_like(character: str) -> bool:
+def word_like(character: str) -> bool:
     """Letters, digits, combining marks, and the backslash that shows a part of a character."""
     return character.isalnum() or character in "_\\" or unicodedata.category(character).startswith("M")
 

@@ -92,9 +92,14 @@ def test_streams_repeat_and_differ():
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     files.write_text(path, "viejo")
-    with pytest.raises(RuntimeError), files.replacing(path) as temporary:
-        temporary.write_text("nuev")
-        raise RuntimeError
+
+    def interrupted() -> None:
+        with files.replacing(path) as temporary:
+            temporary.write_text("nuev")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
     assert path.read_text() == "viejo"
     assert os.listdir(tmp_path) == ["a.txt"]
 

@@ -1,12 +1,21 @@
-"""How the next token is chosen from logits: greedy, or drawn after filters.
+"""Choosing the next token from a model's scores.
 
-The order of the operations is fixed: repetition penalty, temperature, top-k, top-p, min-p, then the draw. A filter keeps the
-tokens that it names and the rest gets probability 0; the most probable token is always kept.
+The scores of a step go through these, in this order; each is left out when its setting is:
+
+1. repetition penalty r (Keskar et al. 2019): the score s of a token that is in the text already becomes s / r when it is
+   positive and s r when it is negative;
+2. temperature T: s / T; 0 means greedy;
+3. top-k (Fan et al. 2018): only the k most probable tokens stay;
+4. top-p, the nucleus (Holtzman et al. 2020): of these, the smallest set of most probable tokens whose probabilities,
+   renormalised after step 3, sum to p or more;
+5. min-p (Nguyen et al. 2024): of these, the tokens that are at least min-p times as probable as the most probable one.
+
+The softmax of what stays is sampled. Of tokens with equal scores, greedy takes the one with the smallest id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
 import torch
 from jaxtyping import Float, Int
@@ -17,66 +26,78 @@ from vocablo.base.config import Settings
 
 
 class SamplingSettings(Settings):
-    """``greedy`` (or temperature 0) takes the most probable token and ignores the filters."""
+    """How the next token is chosen; the module's docstring has the definitions."""
 
     greedy: bool = False
     temperature: float = Field(default=1.0, ge=0)
-    top_k: int | None = Field(default=None, ge=1)  # the k most probable (Fan et al. 2018)
-    top_p: float | None = Field(default=None, gt=0, le=1)  # the fewest that sum to p (Holtzman et al. 2020)
-    min_p: float | None = Field(
-        default=None, gt=0, le=1
-    )  # at least p times the best one's probability (Nguyen et al. 2024)
-    repetition_penalty: float = Field(
-        default=1.0, gt=0
-    )  # divides logits of tokens that were there (Keskar et al. 2019)
+    top_k: int | None = Field(default=None, ge=1)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    repetition_penalty: float = Field(default=1.0, gt=0)
 
     @property
     def deterministic(self) -> bool:
-        return self.greedy or self.temperature == 0
-
-
-def penalise(logits: Float[Tensor, "B V"], seen: Sequence[Sequence[int]], penalty: float) -> Float[Tensor, "B V"]:
-    """Positive logits of seen tokens divided by the penalty, negative ones multiplied."""
-    if penalty == 1.0:
-        return logits
-    logits = logits.clone()
-    for row, ids in enumerate(seen):
-        at = torch.tensor(sorted(set(ids)), dtype=torch.long)
-        values = logits[row, at]
-        logits[row, at] = torch.where(values > 0, values / penalty, values * penalty)
-    return logits
-
-
-def filtered(logits: Float[Tensor, "B V"], settings: SamplingSettings) -> Float[Tensor, "B V"]:
-    """The probabilities that are drawn from, after temperature and filters."""
-    logits = logits.float() / settings.temperature
-    if settings.top_k is not None and settings.top_k < logits.shape[1]:
-        least = logits.topk(settings.top_k, dim=1).values[:, -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
-    probs = logits.softmax(dim=1)
-    if settings.top_p is not None and settings.top_p < 1:
-        ranked, order = probs.sort(dim=1, descending=True)
-        before = ranked.cumsum(dim=1) - ranked  # what is more probable: a token stays while that is below p
-        dropped = torch.zeros_like(probs, dtype=torch.bool).scatter(1, order, before >= settings.top_p)
-        probs = probs.masked_fill(dropped, 0)
-        probs = probs / probs.sum(dim=1, keepdim=True)
-    if settings.min_p is not None:
-        probs = probs.masked_fill(probs < settings.min_p * probs.max(dim=1, keepdim=True).values, 0)
-        probs = probs / probs.sum(dim=1, keepdim=True)
-    return probs
+        """Whether nothing is left to chance."""
+        return self.greedy or self.temperature == 0 or self.top_k == 1
 
 
 def choose(
     logits: Float[Tensor, "B V"],
-    seen: Sequence[Sequence[int]],
+    history: Int[Tensor, "B T"] | None,
     settings: SamplingSettings,
-    generators: Sequence[torch.Generator],
+    draws: Float[Tensor, "B"] | None = None,
 ) -> Int[Tensor, "B"]:
-    """One token for each row. Each row has a generator of its own, so what it draws doesn't depend on the others."""
-    logits = penalise(logits, seen, settings.repetition_penalty)
+    """The next token of each of B rows: a pure function of its arguments.
+
+    ``history``: the tokens that are in each text already (for the repetition penalty only). ``draws``: a uniform number
+    from [0, 1) for each row, which picks a token by the inverse of the cumulative probability; not needed when
+    ``settings.deterministic``.
+    """
     if settings.deterministic:
-        return logits.argmax(dim=1)
-    sums = filtered(logits, settings).double().cumsum(dim=1)
-    draws = torch.stack([torch.rand((), generator=generator, dtype=torch.float64) for generator in generators])
-    picked = torch.searchsorted(sums, draws[:, None] * sums[:, -1:], right=True).squeeze(1)
-    return picked.clamp(max=logits.shape[1] - 1)
+        return penalise(logits, history, settings.repetition_penalty).argmax(1)
+    assert draws is not None, "sampling needs a draw for each row"
+    scores, tokens = kept(logits, history, settings)
+    below = scores.double().softmax(1).cumsum(1)
+    place = torch.searchsorted(below, draws.to(below)[:, None] * below[:, -1:], right=True)
+    place = place.clamp_(max=below.shape[1] - 1)
+    return (place if tokens is None else tokens.gather(1, place)).squeeze(1)
+
+
+def distribution(
+    logits: Float[Tensor, "B V"], history: Int[Tensor, "B T"] | None, settings: SamplingSettings
+) -> Float[Tensor, "B V"]:
+    """The probabilities that ``choose`` samples from; all on one token when the settings are deterministic."""
+    if settings.deterministic:
+        best = choose(logits, history, settings)
+        return torch.zeros_like(logits).scatter_(1, best[:, None], 1.0)
+    scores, tokens = kept(logits, history, settings)
+    probs = scores.softmax(1)
+    return probs if tokens is None else torch.zeros_like(logits).scatter_(1, tokens, probs)
+
+
+def kept(
+    logits: Float[Tensor, "B V"], history: Int[Tensor, "B T"] | None, settings: SamplingSettings
+) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"] | None]:
+    """Scores after all five steps, -inf for tokens that are out, and which tokens they belong to (None: all in order)."""
+    scores, tokens = penalise(logits, history, settings.repetition_penalty), None
+    if settings.temperature != 1:
+        scores = scores / settings.temperature
+    if settings.top_k is not None:
+        scores, tokens = scores.topk(min(settings.top_k, scores.shape[1]), dim=1)
+    if settings.top_p is not None and settings.top_p < 1:
+        if tokens is None:
+            scores, tokens = scores.sort(dim=1, descending=True, stable=True)
+        probs = scores.softmax(1)
+        before = probs.cumsum(1) - probs  # the first one always stays, since nothing is before it
+        scores = scores.masked_fill(before >= settings.top_p, -math.inf)
+    if settings.min_p:
+        scores = scores.masked_fill(scores < scores.amax(1, keepdim=True) + math.log(settings.min_p), -math.inf)
+    return scores, tokens
+
+
+def penalise(logits: Float[Tensor, "B V"], history: Int[Tensor, "B T"] | None, penalty: float) -> Float[Tensor, "B V"]:
+    """Step 1: a new tensor, or ``logits`` itself when there is nothing to penalise."""
+    if history is None or penalty == 1:
+        return logits
+    old = logits.gather(1, history)
+    return logits.scatter(1, history, torch.where(old < 0, old * penalty, old / penalty))

@@ -1,29 +1,35 @@
-"""Generation: ask for the next token, write it down, and ask again, until ``<end>``."""
+"""Text that a model writes: one protocol for every family, token by token until ``<end>``.
+
+The prompt is read once, for one row; its state is copied for the samples, and every step reads one token of each. Sample
+i of a seed is the same however many samples are drawn beside it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
 from vocablo.base.errors import ConfigError
-from vocablo.base.random import seed_for
-from vocablo.contract import DecodeState, LeftModel, Tokens
+from vocablo.base.random import generator
+from vocablo.contract import Fences, LeftModel, Tokens
 from vocablo.decoding.sampling import SamplingSettings, choose
-from vocablo.inference.next import prompt_ids
+from vocablo.decoding.text import StopStrings, TextStream
+from vocablo.inference.reading import asking, device_of, flat, prompt_ids
 from vocablo.text.tokenizer import Tokenizer
-
-BROKEN = "\ufffd"  # how a decoder shows the first bytes of a character whose last ones are still to come
 
 
 class GenerateSettings(SamplingSettings):
-    """How much, how often, and where to stop, besides how to choose.
+    """How much is written, and how each token is chosen (``SamplingSettings``).
 
-    ``window``: past the model's context, the last half of it is read again and generation goes on; without it, generation
-    ends there. Either is said in the result.
+    ``stop``: strings at which a text ends; they aren't part of it. ``window``: when the text outgrows the model's context,
+    its last three quarters of a context are read again and it goes on from there; without it, the text ends.
     """
 
     max_tokens: int = Field(default=100, ge=1)
@@ -35,163 +41,189 @@ class GenerateSettings(SamplingSettings):
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One continuation. ``finished_by`` is ``end``, ``stop``, ``max_tokens`` or ``context``.
+    """A continuation of a prompt.
 
-    ``text`` is what follows the prompt, without ``<end>`` and without the stop string. ``log_probs`` are the model's own (no
-    temperature, no filter), in nats. ``dropped`` counts tokens that slid out of the window.
+    ``text`` has neither the prompt nor ``<end>`` nor the stop string; ``tokens``, ``ids`` and ``log_probs`` (nats, of the model
+    itself: before temperature, penalties and filters) have every token that was generated, ``<end>`` too. ``finished_by``
+    is ``end``, ``stop``, ``max_tokens`` or ``context`` (the model reads no more). ``dropped``: how many tokens of the
+    text's beginning the last token was chosen without, because of ``window``.
     """
 
+    prompt: str
     text: str
     tokens: tuple[str, ...]
     ids: tuple[int, ...]
     log_probs: tuple[float, ...]
     finished_by: str
-    dropped: int = 0
+    dropped: int
+
+    @property
+    def log_prob(self) -> float:
+        """log p(continuation | prompt), by the chain rule."""
+        return sum(self.log_probs)
 
 
-def generate(model: LeftModel, tokenizer: Tokenizer, prompt: str, settings: GenerateSettings) -> list[Generation]:
-    """``settings.samples`` continuations. Sample i of a seed is the same however many are asked for.
+def generate(
+    model: LeftModel, tokenizer: Tokenizer, prompt: str, settings: GenerateSettings | None = None
+) -> list[Generation]:
+    """``settings.samples`` continuations. Raises ConfigError for a prompt over the context, unless ``settings.window``."""
+    writing = _Writing(model, tokenizer, prompt, settings or GenerateSettings())
+    while writing.going:
+        writing.step()
+    return [_generation(tokenizer, prompt, one) for one in writing.samples]
 
-    Raises ConfigError for a prompt that leaves no room in the context, unless ``window`` is set.
-    """
-    writer = _Writer(model, tokenizer, prompt, settings)
-    for _ in writer.steps():
-        pass
-    return [writer.result(row) for row in range(settings.samples)]
 
-
-def stream(model: LeftModel, tokenizer: Tokenizer, prompt: str, settings: GenerateSettings) -> Iterator[str]:
-    """The text of one continuation piece by piece, as soon as no stop string can begin in it and no character is broken."""
+def stream(
+    model: LeftModel, tokenizer: Tokenizer, prompt: str, settings: GenerateSettings | None = None
+) -> Iterator[str]:
+    """One continuation in pieces that, joined, are its text. Characters are whole, and no stop string shows up in part."""
+    settings = settings or GenerateSettings()
     if settings.samples != 1:
-        raise ConfigError(f"Only one continuation can be streamed; got samples = {settings.samples}.")
-    writer = _Writer(model, tokenizer, prompt, settings)
+        raise ConfigError(f"Only one sample can be streamed; samples is {settings.samples}.")
+    return _pieces(_Writing(model, tokenizer, prompt, settings))
+
+
+def _pieces(writing: _Writing) -> Iterator[str]:
+    sample = writing.samples[0]
     shown = 0
-    for _ in writer.steps():
-        text = writer.text(0)
-        safe = len(text) - held_back(text, settings.stop)
-        if text.endswith(BROKEN):
-            safe = min(safe, len(text.rstrip(BROKEN)))
-        if safe > shown:
-            yield text[shown:safe]
-            shown = safe
-    if rest := writer.result(0).text[shown:]:
-        yield rest
+    while writing.going:
+        writing.step()
+        if len(sample.text) > shown:
+            yield sample.text[shown:]
+            shown = len(sample.text)
 
 
-def held_back(text: str, stops: Sequence[str]) -> int:
-    """How many characters at the text's end may be the beginning of a stop string."""
-    return max(
-        (n for stop in stops for n in range(1, min(len(stop), len(text) + 1)) if text.endswith(stop[:n])), default=0
-    )
+class _Sample:
+    """One continuation while it is written."""
+
+    def __init__(self, number: int, tokenizer: Tokenizer, before: list[int], settings: GenerateSettings) -> None:
+        self.random = generator(settings.seed, "sample", number)
+        self.ids: list[int] = []
+        self.log_probs: list[float] = []
+        self.text = ""
+        self.finished_by = ""
+        self.dropped = 0
+        self.end, self.limit = tokenizer.end_id, settings.max_tokens
+        self.stream = TextStream(tokenizer.decode, before)
+        self.stops = StopStrings(settings.stop)
+
+    def add(self, token: int, log_prob: float) -> None:
+        self.ids.append(token)
+        self.log_probs.append(log_prob)
+        if token == self.end:
+            return self.finish("end")
+        piece, stopped = self.stops.feed(self.stream.feed(token))
+        self.text += piece
+        if stopped:
+            self.finished_by = "stop"
+        elif len(self.ids) == self.limit:
+            self.finish("max_tokens")
+
+    def finish(self, why: str) -> None:
+        """No token follows: what was held back is part of the text, unless it completes a stop string."""
+        piece, stopped = self.stops.feed(self.stream.flush())
+        self.text += piece + self.stops.flush()
+        self.finished_by = "stop" if stopped else why
 
 
-class _Writer:
-    """The loop: rows are samples; those that are finished leave the batch."""
+class _Writing:
+    """The samples of one prompt. ``rows`` are those still being written, in the order of the state's rows."""
 
     def __init__(self, model: LeftModel, tokenizer: Tokenizer, prompt: str, settings: GenerateSettings) -> None:
-        if any(not stop for stop in settings.stop):
-            raise ConfigError("A stop string can't be empty.")
-        self.model, self.tokenizer, self.settings = model, tokenizer, settings
-        self.prompt = prompt_ids(tokenizer, prompt)
-        if not self.prompt:
-            raise ConfigError("An empty prompt needs a tokenizer with a boundary token; give a prompt.")
-        self.dropped = 0
-        if model.context is not None and len(self.prompt) >= model.context and not settings.window:
+        self.model, self.settings, self.device = model, settings, device_of(model)
+        self.prompt = prompt_ids(model, tokenizer, prompt)
+        if model.context is not None and len(self.prompt) > model.context and not settings.window:
             raise ConfigError(
-                f"The prompt has {len(self.prompt)} tokens and the model reads at most {model.context}: shorten it, or let the "
-                "window slide (--window)."
+                f"The prompt has {len(self.prompt)} tokens and the model reads {model.context}: "
+                "shorten it, or pass window=True to go on from its last part."
             )
-        count = settings.samples
-        self.ids: list[list[int]] = [[] for _ in range(count)]
-        self.log_probs: list[list[float]] = [[] for _ in range(count)]
-        self.finished = ["max_tokens"] * count
-        self.cut: list[int | None] = [None] * count  # where a stop string begins in the text
-        self.generators = [
-            torch.Generator().manual_seed(seed_for(settings.seed, "sample", row)) for row in range(count)
-        ]
+        before = self.prompt[0 if tokenizer.end_id is None else 1 :]
+        self.samples = [_Sample(number, tokenizer, before, settings) for number in range(settings.samples)]
+        self.rows = list(self.samples)
+        self.state: Any = None
+        self.read = 0  # tokens that the state has read
 
-    @torch.inference_mode()
-    def steps(self) -> Iterator[None]:
-        """Yields after each step of all rows that are still going."""
-        live = list(range(self.settings.samples))
-        logits, state = self._read(live[:1])
-        rows = torch.zeros(len(live), dtype=torch.long)
-        if len(live) > 1:
-            logits, state = logits.index_select(0, rows), state.select(rows)
-        for number in range(self.settings.max_tokens):
-            seen = (
-                [self.prompt + self.ids[row] for row in live]
-                if self.settings.repetition_penalty != 1.0
-                else [()] * len(live)
+    @property
+    def going(self) -> bool:
+        return bool(self.rows)
+
+    def step(self) -> None:
+        """One more token of each row."""
+        with asking(self.model):
+            logits = self._logits().float()
+            chosen = choose(logits, self._history(), self.settings, self._draws())
+            log_probs = (logits.gather(1, chosen[:, None]).squeeze(1) - logits.logsumexp(1)).tolist()
+            for sample, token, log_prob in zip(self.rows, chosen.tolist(), log_probs, strict=True):
+                sample.add(token, log_prob)
+            self._keep([number for number, sample in enumerate(self.rows) if not sample.finished_by])
+
+    def _logits(self) -> Float[Tensor, "B V"]:
+        """Scores after the last token of each row."""
+        count = len(self.rows)
+        if self.state is None:
+            return self._begin()
+        if self.model.context is not None and self.read == self.model.context:
+            return self._again()
+        ids = torch.tensor([sample.ids[-1] for sample in self.rows], device=self.device)
+        logits, self.state = self.model.extend(self._ones(ids, count), self.state)
+        self.read += 1
+        return logits
+
+    def _begin(self) -> Float[Tensor, "B V"]:
+        """Read the prompt once, and copy what it left behind for every sample."""
+        if self.model.context is not None and len(self.prompt) > self.model.context:
+            return self._again()
+        logits, state = self.model.extend(flat([np.array(self.prompt)], self.device), None)
+        self.read, count = len(self.prompt), len(self.rows)
+        if count > 1:
+            state, logits = (
+                state.select(torch.zeros(count, dtype=torch.long, device=self.device)),
+                logits.expand(count, -1),
             )
-            chosen = choose(logits, seen, self.settings, [self.generators[row] for row in live])
-            picked = (logits.gather(1, chosen[:, None]).squeeze(1) - logits.logsumexp(dim=1)).tolist()
+        self.state = state
+        return logits
+
+    def _again(self) -> Float[Tensor, "B V"]:
+        """Read the last part of each text afresh, with room for more behind it."""
+        assert self.model.context is not None
+        size = max(self.model.context * 3 // 4, 1)
+        texts = [np.array([*self.prompt, *sample.ids]) for sample in self.rows]
+        for sample, text in zip(self.rows, texts, strict=True):
+            sample.dropped = len(text) - size
+        logits, self.state = self.model.extend(flat([text[-size:] for text in texts], self.device), None)
+        self.read = size
+        return logits
+
+    def _keep(self, going: list[int]) -> None:
+        """Go on with these rows only; end them where the model can't read on."""
+        if self.read == self.model.context and not self.settings.window:
+            for number in going:
+                self.rows[number].finish("context")
             going = []
-            for place, (row, index) in enumerate(zip(live, chosen.tolist(), strict=True)):
-                self.ids[row].append(index)
-                self.log_probs[row].append(picked[place])
-                if not self._ends(row, index):
-                    going.append(place)
-            yield
-            if not going or number + 1 == self.settings.max_tokens:
-                return
-            if len(going) < len(live):
-                at = torch.tensor(going)
-                live, chosen, state = [live[place] for place in going], chosen.index_select(0, at), state.select(at)
-            if self._full(live):
-                if not self.settings.window:
-                    for row in live:
-                        self.finished[row] = "context"
-                    return
-                logits, state = self._read(live)
-            else:
-                logits, state = self.model.extend(Tokens.of(chosen[:, None]), state)
+        if len(going) < len(self.rows):
+            self.rows = [self.rows[number] for number in going]
+            if going:
+                self.state = self.state.select(torch.tensor(going, device=self.device))
 
-    def _full(self, live: list[int]) -> bool:
-        context = self.model.context
-        return context is not None and len(self.prompt) + len(self.ids[live[0]]) - self.dropped > context
+    def _ones(self, ids: Tensor, count: int) -> Tokens:
+        """One token for each row; the fences of a step are those of the step before while no row ends."""
+        if not hasattr(self, "_fences") or self._fences.count != count:
+            self._fences = Fences.of([1] * count, self.device)
+            self._zeros = torch.zeros(count, dtype=torch.long, device=self.device)
+        return Tokens(ids, self._fences, self._zeros)
 
-    def _read(self, live: list[int]) -> tuple[Tensor, DecodeState]:
-        """Read each row from its beginning, or from half a context back when it doesn't fit."""
-        context = self.model.context
-        rows = [self.prompt + self.ids[row] for row in live]
-        if context is not None and len(rows[0]) >= context:
-            kept = max(1, context // 2)
-            self.dropped = len(rows[0]) - kept
-            rows = [row[-kept:] for row in rows]
-        return self.model.extend(Tokens.of(rows), None)
+    def _history(self) -> Tensor | None:
+        if self.settings.repetition_penalty == 1:
+            return None
+        return torch.tensor([[*self.prompt, *sample.ids] for sample in self.rows], device=self.device)
 
-    def _ends(self, row: int, index: int) -> bool:
-        if index == self.tokenizer.end_id:
-            self.finished[row] = "end"
-            return True
-        if self.settings.stop:
-            text = self._decoded(row)
-            places = [at for stop in self.settings.stop if (at := text.find(stop)) >= 0]
-            if places:
-                self.finished[row], self.cut[row] = "stop", min(places)
-                return True
-        return False
+    def _draws(self) -> Tensor | None:
+        if self.settings.deterministic:
+            return None
+        return torch.tensor([sample.random.random() for sample in self.rows], dtype=torch.float64, device=self.device)
 
-    def _decoded(self, row: int) -> str:
-        ids = self.ids[row]
-        if ids and ids[-1] == self.tokenizer.end_id:
-            ids = ids[:-1]
-        before = self.tokenizer.decode(self.prompt, skip_special=True)
-        return self.tokenizer.decode(self.prompt + ids, skip_special=True)[len(before) :]
 
-    def text(self, row: int) -> str:
-        """What a row has written so far."""
-        text = self._decoded(row)
-        return text if self.cut[row] is None else text[: self.cut[row]]
-
-    def result(self, row: int) -> Generation:
-        ids = self.ids[row]
-        return Generation(
-            self.text(row),
-            tuple(self.tokenizer.surface(index) for index in ids),
-            tuple(ids),
-            tuple(self.log_probs[row]),
-            self.finished[row],
-            self.dropped,
-        )
+def _generation(tokenizer: Tokenizer, prompt: str, sample: _Sample) -> Generation:
+    tokens = tuple(tokenizer.surface(token) for token in sample.ids)
+    ids, log_probs = tuple(sample.ids), tuple(sample.log_probs)
+    return Generation(prompt, sample.text, tokens, ids, log_probs, sample.finished_by, sample.dropped)

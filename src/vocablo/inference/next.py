@@ -1,39 +1,46 @@
-"""The lecture's question: which word comes next, and with what probability?
+"""What comes next: the most probable tokens, and the most probable words with all their token paths summed.
 
-A model predicts tokens, people ask for words. A word's probability is the sum over all ways to spell it in tokens, each
-times the probability that the word then ends, that is, that the next token doesn't go on with it:
+A word's probability is the sum over the token paths that spell it, each up to where the word ends: the next token opens
+another word or mark, is white space, or is ``<end>`` (``text.words.WordTable``). Paths are followed best first, and what was
+not followed is returned as a bound. What the question is:
 
-    p(word | prompt) = sum over paths t_1..t_n of the word:  p(t_1..t_n | prompt) * (1 - sum_{t joins} p(t | prompt, t_1..t_n))
-
-Paths are explored best first. What lies on paths that weren't explored is at most ``left_out``, and what would go on with the
-prompt's own last word is ``continues``; words, ``continues`` and ``left_out`` sum to 1.
+* The prompt's last word is finished: after "en el" the words after "el" are asked for, not "ella". Probabilities are
+  those given that, and ``finished`` is how probable the model thought it. So tokenizers of all kinds answer the same question.
+* A space at the prompt's end belongs to the next word, since most tokenizers have it there (a lone space token before a
+  word is a path that a model has hardly seen). It is taken off, and the paths have to begin with it.
+* Punctuation and ``<end>`` are words too.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from html import escape
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from vocablo.base.errors import ConfigError
-from vocablo.contract import DecodeState, LeftModel, Tokens
+from vocablo.contract import LeftModel
+from vocablo.inference.reading import Floats, asking, device_of, flat, prompt_ids
 from vocablo.text.tokenizer import Tokenizer
+from vocablo.text.words import word_like
 from vocablo.views.svg import Bar, bars
 
-ROWS = 32  # paths that go through the model at once
-BUDGET = 2048  # paths that are looked at for one question
-CHILDREN = 256  # of a path, the most probable first
-SMALL = 1e-7  # a path less probable than this isn't explored
+BUDGET = 2000  # paths that are read for one question at most
+FLOOR = 1e-7  # paths less probable than this aren't kept
+ENOUGH = 0.1  # no path over this share of the k-th word's probability is left unread
+ENOUGH_NAMED = 1e-3
+ROW_TOKENS = 4096  # tokens in the copies of the prompt's state that are held at a time
+
+Path = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class NextToken:
-    """A token, its id and its probability."""
+    """A token as a person sees it, its id and its probability."""
 
     token: str
     id: int
@@ -42,18 +49,18 @@ class NextToken:
 
 @dataclass(frozen=True, slots=True)
 class NextTokens:
-    """The most probable next tokens."""
+    """The most probable tokens after a prompt, the best first."""
 
     prompt: str
     tokens: tuple[NextToken, ...]
 
     def _repr_html_(self) -> str:
-        return bars([Bar(one.token, one.prob) for one in self.tokens], title=self.prompt + " ...")
+        return bars([Bar(one.token, one.prob) for one in self.tokens], title=self.prompt)
 
 
 @dataclass(frozen=True, slots=True)
 class NextWord:
-    """A word, its probability, and the tokens of its most probable spelling."""
+    """A word, its probability and the tokens of its most probable path."""
 
     word: str
     prob: float
@@ -62,166 +69,325 @@ class NextWord:
 
 @dataclass(frozen=True, slots=True)
 class NextWords:
-    """The most probable next words, or the candidates that were named. Every ``prob`` is a lower bound: the truth is at
-    most ``left_out`` above it."""
+    """Words after a prompt, the most probable first.
+
+    ``left_out``: at most so much probability is missing, in all words of the language together, because paths were not
+    followed. ``finished``: the probability that the prompt's last word ends where the prompt does, which is given here.
+    """
 
     prompt: str
     words: tuple[NextWord, ...]
     left_out: float
-    continues: float
+    finished: float
 
     def _repr_html_(self) -> str:
-        title = escape(self.prompt) + " ..."
-        return bars([Bar(one.word, one.prob) for one in self.words], title=title)
+        return bars([Bar(one.word, one.prob) for one in self.words], title=self.prompt)
 
 
-@torch.inference_mode()
-def next_tokens(model: LeftModel, tokenizer: Tokenizer, prompt: str, k: int) -> NextTokens:
-    """The k most probable tokens after the prompt, which is taken as it is."""
-    _check_k(k)
-    logits, _ = read(model, tokenizer, prompt)
-    probs, ids = logits[0].float().softmax(dim=0).topk(min(k, logits.shape[1]))
-    rows = zip(ids.tolist(), probs.tolist(), strict=True)
-    return NextTokens(prompt, tuple(NextToken(tokenizer.surface(index), index, prob) for index, prob in rows))
+def next_tokens(model: LeftModel, tokenizer: Tokenizer, prompt: str, k: int = 10) -> NextTokens:
+    """The k most probable next tokens. Raises ConfigError for a prompt over the model's context."""
+    probs = _Reader(model, tokenizer, prompt).first
+    best = np.argsort(-probs, kind="stable")[: _positive(k)].tolist()
+    return NextTokens(prompt, tuple(NextToken(tokenizer.surface(token), token, float(probs[token])) for token in best))
 
 
-def read(model: LeftModel, tokenizer: Tokenizer, prompt: str) -> tuple[Tensor, DecodeState]:
-    """Logits [1, V] after a boundary and the prompt, and the state to go on with.
-
-    Raises ConfigError for a prompt that is longer than the model's context.
-    """
-    ids = prompt_ids(tokenizer, prompt)
-    if model.context is not None and len(ids) > model.context:
-        raise ConfigError(f"The prompt has {len(ids)} tokens and the model reads at most {model.context}: shorten it.")
-    return model.extend(Tokens.of([ids]), None)
-
-
-def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """A prompt's ids, behind the boundary where the tokenizer has one."""
-    ids = tokenizer.encode(prompt).ids
-    return ids if tokenizer.end_id is None else [tokenizer.end_id, *ids]
-
-
-@torch.inference_mode()
 def next_words(
-    model: LeftModel, tokenizer: Tokenizer, prompt: str, k: int, among: Sequence[str] | None = None
+    model: LeftModel,
+    tokenizer: Tokenizer,
+    prompt: str,
+    k: int = 10,
+    among: Sequence[str] | None = None,
+    *,
+    budget: int = BUDGET,
 ) -> NextWords:
-    """The k most probable words after the prompt, or the probability of each candidate in ``among``.
+    """The k most probable next words; or the candidates ``among`` (words, or phrases of several), all of them.
 
-    Spaces at the prompt's end are ignored: they belong to the word that comes. Punctuation marks and ``<end>`` are words of
-    their own. Raises ConfigError for an empty candidate or one with spaces in it.
+    ``budget``: how many token paths are read at most. A candidate that the vocabulary can't spell has probability 0.
+    Raises ConfigError for a prompt over the model's context.
     """
-    _check_k(k)
-    for word in among or ():
-        if not word or word.split() != [word]:
-            raise ConfigError(f"A candidate is one word without spaces; got {word!r}.")
-    search = _Search(model, tokenizer, prompt.rstrip(" "), None if among is None else list(among))
-    search.run(k)
-    found = search.found
-    if among is not None:
-        words = [NextWord(word, *found.get(word, (0.0, ()))[:2]) for word in among]
+    _positive(k)
+    tables = _Tables.of(tokenizer)
+    asked = prompt[:-1] if prompt.endswith(" ") and tables.led.any() else prompt
+    reader = _Reader(model, tokenizer, asked)
+    allowed = _allowed(tables, asked, asked != prompt)
+    finished = float(reader.first[allowed].sum())
+    if finished <= 0:
+        raise ConfigError(f"The model gives no probability to a word that ends where the prompt {prompt!r} does.")
+    reader.first = np.where(allowed, reader.first / finished, 0.0)
+    if among is None:
+        search = _Search(reader, tables, k, budget)
+        search.run()
+        found, left_out = search.best(), search.left_out
+    elif tables.apart:
+        found, left_out = _spelled_out(reader, tables, among), 0.0
     else:
-        words = [NextWord(word, prob, tokens) for word, (prob, tokens, _) in found.items()]
-    ranked = sorted(words, key=lambda one: -one.prob)[: max(k, len(among or ()))]
-    return NextWords(prompt, tuple(ranked), max(search.left_out, 0.0), search.continues)
+        named = _Named(reader, tables, among, budget)
+        named.run()
+        found, left_out = named.best(), named.left_out
+    words = tuple(NextWord(word, prob, tuple(map(tokenizer.surface, path))) for word, prob, path in found)
+    return NextWords(prompt, words, left_out, finished)
 
 
-def _check_k(k: int) -> None:
+def _positive(k: int) -> int:
     if k < 1:
         raise ConfigError(f"k is at least 1; got {k}.")
+    return k
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """What the search needs of every token: bool [V] each, and its bytes."""
+
+    tokenizer: Tokenizer
+    data: list[bytes]
+    joins: NDArray[np.bool_]  # goes on with the word before it
+    space: NDArray[np.bool_]
+    led: NDArray[np.bool_]  # begins with a space
+    open: NDArray[np.bool_]  # a word that ends in it may go on
+    apart: bool  # the white space between tokens is lost
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> _Tables:
+        joins, special = tokenizer.words.joins, tokenizer.special_ids
+        going = joins.any()
+        surfaces = tokenizer.surfaces
+        apart = tokenizer.spelling in ("words", "wordpiece")
+        led = np.array([not apart and one.startswith(" ") for one in surfaces])
+        opens = np.array([going and i not in special and _in_word(one) for i, one in enumerate(surfaces)])
+        return cls(tokenizer, tokenizer.token_bytes, joins, tokenizer.words.space, led, opens, apart)
+
+
+def _in_word(text: str) -> bool:
+    """Whether a text ends within a word, by the rule of ``WordTable``: then what joins it is a part of that word."""
+    return bool(text) and word_like(text[-1])
+
+
+def _allowed(tables: _Tables, prompt: str, led: bool) -> NDArray[np.bool_]:
+    """The tokens that can follow: those with the space that was taken off the prompt, or else no part of its last word."""
+    if led:
+        return tables.led
+    if tables.apart or _in_word(prompt):
+        return ~tables.joins
+    return np.ones(len(tables.joins), dtype=bool)
+
+
+class _Reader:
+    """Probabilities of the next token after a prompt (``first``), and after the prompt and a path."""
+
+    def __init__(self, model: LeftModel, tokenizer: Tokenizer, prompt: str) -> None:
+        self.model, self.device = model, device_of(model)
+        self.ids = np.array(prompt_ids(model, tokenizer, prompt))
+        if model.context is not None and len(self.ids) > model.context:
+            raise ConfigError(
+                f"The prompt has {len(self.ids)} tokens and the model reads {model.context}: shorten the prompt."
+            )
+        self.room = None if model.context is None else model.context - len(self.ids)
+        self.rows = max(4, min(64, ROW_TOKENS // len(self.ids)))
+        with asking(model):
+            logits, self.state = model.extend(flat([self.ids], self.device), None)
+            self.first = _probabilities(logits)[0]
+
+    def fits(self, path: Path) -> bool:
+        return self.room is None or len(path) <= self.room
+
+    def after(self, paths: Sequence[Path]) -> Iterator[tuple[int, Floats]]:
+        """For each path, its place in ``paths`` and the probabilities [V] after it. Paths of a length are read together."""
+        order = sorted(range(len(paths)), key=lambda place: len(paths[place]))
+        for _, places in itertools.groupby(order, key=lambda place: len(paths[place])):
+            alike = list(places)
+            for group in (alike[start : start + self.rows] for start in range(0, len(alike), self.rows)):
+                with asking(self.model):
+                    copies = self.state.select(torch.zeros(len(group), dtype=torch.long, device=self.device))
+                    tokens = flat([np.array(paths[place]) for place in group], self.device)
+                    probs = _probabilities(self.model.extend(tokens, copies)[0])
+                yield from zip(group, probs, strict=True)
+
+
+def _probabilities(logits: torch.Tensor) -> Floats:
+    return logits.double().softmax(1).cpu().numpy()
 
 
 @dataclass(order=True)
-class _Path:
-    """An unfinished word: ``-prob`` first, so that the most probable comes first out of a heap."""
+class _Open:
+    """A path that may go on, with the text that it spells; ``before``: no word has begun yet."""
 
-    key: float
-    ids: tuple[int, ...] = field(compare=False)
-    text: str = field(compare=False)
+    key: float  # minus the probability: the heap gives the most probable first
+    path: Path
+    text: bytes = field(compare=False)
+    before: bool = field(compare=False)
+
+
+class _Best:
+    """Best-first search over token paths; subclasses say what follows a path that was read."""
+
+    enough = ENOUGH
+
+    def __init__(self, reader: _Reader, tables: _Tables, budget: int) -> None:
+        self.reader, self.tables, self.budget = reader, tables, budget
+        self.heap: list[_Open] = []
+        self.dropped = 0.0
+        self.found: dict[str, tuple[float, float, Path]] = {}  # word: all paths, the best path's share, that path
+
+    def run(self) -> None:
+        """Read paths until what is left is too improbable to matter, or the budget is used up."""
+        self.go_on(_Open(-1.0, (), b"", True), self.reader.first)
+        spent = 0
+        while self.heap and spent < self.budget and -self.heap[0].key > (least := self.enough * self.threshold()):
+            batch = []
+            while self.heap and len(batch) < min(self.reader.rows, self.budget - spent) and -self.heap[0].key > least:
+                batch.append(heapq.heappop(self.heap))
+            spent += len(batch)
+            for place, probs in self.reader.after([one.path for one in batch]):
+                self.go_on(batch[place], probs)
 
     @property
-    def prob(self) -> float:
-        return -self.key
+    def left_out(self) -> float:
+        """The probability of all paths that were not read."""
+        return min(self.dropped - sum(one.key for one in self.heap), 1.0)
+
+    def threshold(self) -> float:
+        """Paths that are improbable relative to this needn't be read."""
+        raise NotImplementedError
+
+    def go_on(self, node: _Open, probs: Floats) -> None:
+        """Count the words that end after ``node`` and keep the paths that go on; ``probs`` [V] follow it."""
+        raise NotImplementedError
+
+    def count(self, word: str, prob: float, path: Path) -> None:
+        total, best, best_path = self.found.get(word, (0.0, -1.0, ()))
+        self.found[word] = (total + prob, *((prob, path) if prob > best else (best, best_path)))
+
+    def push(self, prob: float, path: Path, text: bytes, before: bool) -> None:
+        if prob < FLOOR * self.floor() or not self.reader.fits(path):
+            self.dropped += prob
+        else:
+            heapq.heappush(self.heap, _Open(-prob, path, text, before))
+
+    def floor(self) -> float:
+        return 1.0
 
 
-class _Search:
-    """Best-first search over token paths; ``found`` has word -> (probability, tokens, probability of the best path)."""
+class _Search(_Best):
+    """The k most probable words."""
 
-    def __init__(self, model: LeftModel, tokenizer: Tokenizer, prompt: str, among: list[str] | None) -> None:
-        self.model, self.tokenizer, self.among = model, tokenizer, among
-        self.table = tokenizer.words
-        self.found: dict[str, tuple[float, tuple[str, ...], float]] = {}
-        self.heap: list[_Path] = []
-        self.left_out = self.continues = 0.0
-        logits, self.state = read(model, tokenizer, prompt)
-        probs = logits[0].double().softmax(dim=0).numpy()
-        # A word begins with a token that opens one, or with white space; right after a boundary anything may come.
-        fresh = not prompt or prompt[-1].isspace()
-        opens = np.ones(len(probs), dtype=bool) if fresh else self.table.begins | self.table.space
-        self.continues = float(probs[~opens].sum())
-        self._branch(_Path(-1.0, (), ""), probs, opens)
+    def __init__(self, reader: _Reader, tables: _Tables, k: int, budget: int) -> None:
+        super().__init__(reader, tables, budget)
+        self.k = k
 
-    def run(self, k: int) -> None:
-        """Explore until the k best words are sure, the named ones are summed, or the budget is spent."""
-        looked = 0
-        while self.heap and looked < BUDGET and self.heap[0].prob > SMALL:
-            if self.among is None and self._settled(k):
-                break
-            batch = [heapq.heappop(self.heap) for _ in range(min(ROWS, len(self.heap)))]
-            looked += len(batch)
-            state = self.state.select(torch.zeros(len(batch), dtype=torch.long))
-            logits, _ = self.model.extend(Tokens.of([path.ids for path in batch]), state)
-            for path, probs in zip(batch, logits.double().softmax(dim=1).numpy(), strict=True):
-                self._expand(path, probs)
-        self.left_out += sum(path.prob for path in self.heap)
+    def threshold(self) -> float:
+        if len(self.found) < self.k:
+            return 0.0
+        return heapq.nlargest(self.k, (total for total, _, _ in self.found.values()))[-1]
 
-    def _settled(self, k: int) -> bool:
-        probs = sorted((entry[0] for entry in self.found.values()), reverse=True)
-        return len(probs) >= k and probs[k - 1] >= self.heap[0].prob
+    def best(self) -> list[tuple[str, float, Path]]:
+        ranked = sorted(self.found.items(), key=lambda item: -item[1][0])[: self.k]
+        return [(word, total, path) for word, (total, _, path) in ranked]
 
-    def _expand(self, path: _Path, probs: np.ndarray) -> None:
-        if not path.text.strip():  # white space so far: the word itself is still to come
-            self._branch(path, probs, np.ones(len(probs), dtype=bool))
+    def go_on(self, node: _Open, probs: Floats) -> None:
+        tables, joint = self.tables, -node.key * probs
+        if node.before:
+            self._begin(node, joint)
             return
-        joins = self.table.joins
-        ended = float(probs[~joins].sum())
-        self._finish(path, path.prob * ended)
-        self._branch(path, probs, joins)
+        self.count(_word(node.text), float(joint[~tables.joins].sum()), node.path)
+        self._follow(node, joint, tables.joins, False)
 
-    def _branch(self, path: _Path, probs: np.ndarray, allowed: np.ndarray) -> None:
-        """Put the path's children among ``allowed`` where they belong: finished words, open paths, or left out."""
-        share = np.where(allowed, probs, 0.0) * path.prob
-        at = self._wanted(path.text, share) if self.among is not None else np.flatnonzero(share > SMALL)
-        if self.among is None and len(at) > CHILDREN:
-            at = at[np.argpartition(-share[at], CHILDREN)[:CHILDREN]]
-        self.left_out += float(share.sum() - share[at].sum()) if self.among is None else 0.0
-        for index in at.tolist():
-            child = _Path(-float(share[index]), (*path.ids, index), path.text + self.tokenizer.surface(index))
-            if self._complete(index):
-                self._finish(child, child.prob)
-            else:
-                heapq.heappush(self.heap, child)
+    def _begin(self, node: _Open, joint: Floats) -> None:
+        """No word has begun: white space waits on, every other token opens a word, and many are whole ones."""
+        tables = self.tables
+        self._follow(node, joint, tables.space, True)
+        self._follow(node, joint, tables.open & ~tables.space, False)
+        for token in np.flatnonzero(~tables.open & ~tables.space & (joint > 0)).tolist():
+            self.count(_word(node.text + tables.data[token]), float(joint[token]), (*node.path, token))
 
-    def _complete(self, index: int) -> bool:
-        """Whether nothing can go on with this token: special tokens, and vocabularies of whole words."""
-        return index in self.tokenizer.special_ids or not self.table.joins.any()
+    def _follow(self, node: _Open, joint: Floats, which: NDArray[np.bool_], before: bool) -> None:
+        """Keep the paths that go on with ``which`` tokens."""
+        kept = which & (joint >= FLOOR)
+        self.dropped += float(joint[which & ~kept].sum())
+        for token in np.flatnonzero(kept).tolist():
+            self.push(float(joint[token]), (*node.path, token), node.text + self.tables.data[token], before)
 
-    def _wanted(self, text: str, share: np.ndarray) -> np.ndarray:
-        """Children that spell on towards a named candidate."""
-        spelled = text.lstrip()
-        kept = []
-        for index in np.flatnonzero(share > 0).tolist() if not spelled else self._joining():
-            longer = (text + self.tokenizer.surface(index)).lstrip()
-            if any(word.startswith(longer) for word in self.among or ()):
-                kept.append(index)
-        return np.array(kept, dtype=np.int64)
 
-    def _joining(self) -> list[int]:
-        return np.flatnonzero(self.table.joins).tolist()
+class _Named(_Best):
+    """The probabilities of given words or phrases: only paths that spell one of them are followed."""
 
-    def _finish(self, path: _Path, prob: float) -> None:
-        word = path.text.strip() or path.text
-        total, tokens, best = self.found.get(word, (0.0, (), 0.0))
-        if path.prob > best:
-            tokens, best = tuple(self.tokenizer.surface(index) for index in path.ids), path.prob
-        self.found[word] = (total + prob, tokens, best)
+    enough = ENOUGH_NAMED
+
+    def __init__(self, reader: _Reader, tables: _Tables, among: Sequence[str], budget: int) -> None:
+        super().__init__(reader, tables, budget)
+        self.names: dict[bytes, list[str]] = {}
+        for name in among:
+            ids = _ids(tables.tokenizer, name)
+            self.found[name] = (0.0, -1.0, tuple(ids))
+            if tables.tokenizer.unk_id not in ids:
+                self.names.setdefault(tables.tokenizer.decode(ids).strip().encode(), []).append(name)
+        self.prefixes = {text[:size] for text in self.names for size in range(1, len(text) + 1)}
+        self.tokens_of: dict[bytes, list[int]] = {}
+        for token, data in enumerate(tables.data):
+            self.tokens_of.setdefault(data, []).append(token)
+
+    def threshold(self) -> float:
+        return min((self.found[name][0] for names in self.names.values() for name in names), default=1.0)
+
+    def floor(self) -> float:
+        return 0.0
+
+    def best(self) -> list[tuple[str, float, Path]]:
+        ranked = sorted(self.found.items(), key=lambda item: -item[1][0])
+        return [(name, total, path) for name, (total, _, path) in ranked]
+
+    def go_on(self, node: _Open, probs: Floats) -> None:
+        tables, prob = self.tables, -node.key
+        if node.text in self.names:
+            ends = prob * float(probs[~tables.joins].sum()) if tables.open[node.path[-1]] else prob
+            for name in self.names[node.text]:
+                self.count(name, ends, node.path)
+        for token, text in self._begin() if node.before else self._inside(node.text):
+            if probs[token] > 0:
+                self.push(prob * float(probs[token]), (*node.path, token), text, not text)
+
+    def _begin(self) -> Iterator[tuple[int, bytes]]:
+        for token, data in enumerate(self.tables.data):
+            text = data.lstrip()
+            if text in self.prefixes or self.tables.space[token]:
+                yield token, text
+
+    def _inside(self, text: bytes) -> Iterator[tuple[int, bytes]]:
+        for size in {len(name) for name in self.prefixes if len(name) > len(text) and name.startswith(text)}:
+            for longer in {name for name in self.prefixes if len(name) == size and name.startswith(text)}:
+                for token in self.tokens_of.get(longer[len(text) :], ()):
+                    yield token, longer
+
+
+def _spelled_out(reader: _Reader, tables: _Tables, among: Sequence[str]) -> list[tuple[str, float, Path]]:
+    """Probabilities of candidates for tokenizers that spell a word in one way only."""
+    paths = {name: tuple(_ids(tables.tokenizer, name)) for name in among}
+    unknown = tables.tokenizer.unk_id
+    usable = [path for path in paths.values() if unknown not in path]
+    needed = {path[:size] for path in usable for size in range(1, len(path))}
+    needed |= {path for path in usable if tables.open[path[-1]]}
+    for path in needed:
+        if not reader.fits(path):
+            raise ConfigError(
+                "The prompt and the candidates together are longer than the model's context: shorten them."
+            )
+    order = sorted(needed)
+    after = {(): reader.first} | {order[place]: probs for place, probs in reader.after(order)}
+    found = []
+    for name, path in paths.items():
+        prob = 0.0
+        if unknown not in path:
+            prob = float(np.prod([after[path[:size]][token] for size, token in enumerate(path)]))
+            prob *= float(after[path][~tables.joins].sum()) if tables.open[path[-1]] else 1.0
+        found.append((name, prob, path))
+    return sorted(found, key=lambda item: -item[1])
+
+
+def _ids(tokenizer: Tokenizer, name: str) -> list[int]:
+    ids = tokenizer.encode(name.strip()).ids
+    if not ids:
+        raise ConfigError(f"A candidate has to be a word or several; got {name!r}.")
+    return ids
+
+
+def _word(text: bytes) -> str:
+    return text.decode("utf-8", errors="replace").strip()

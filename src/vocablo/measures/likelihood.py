@@ -1,4 +1,11 @@
-"""What a log-probability says about a model, in the field's units."""
+"""What a language model says about a text, in the units that the field uses.
+
+    perplexity        exp(-log p / tokens)                    per token, so it depends on the tokenizer
+    word perplexity   exp(-log p / words)                     per white-space word, comparable between tokenizers
+    bits per byte     -log2 p / bytes                         comparable between tokenizers and languages
+
+Log-probabilities are natural logarithms (nats) of whole texts by the chain rule, ``sum log p(w_t | w_<t)``.
+"""
 
 from __future__ import annotations
 
@@ -6,41 +13,61 @@ import math
 from dataclasses import dataclass
 
 
+def perplexity_of(log_prob: float, count: int) -> float:
+    """exp(-log_prob / count); not a number when nothing was counted, infinite when it is over the range of floats."""
+    if count == 0:
+        return math.nan
+    surprise = -log_prob / count
+    return math.exp(surprise) if surprise < 709 else math.inf
+
+
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """The log-probability of a text (nats), and what it is divided by.
+    """The log-probability of one text or of many, with what it is divided by. Likelihoods of different texts add up.
 
-    ``tokens`` are those that were predicted (each document's ``<end>`` too, where it was scored), ``words`` those between
-    white space, ``bytes`` those of the text in UTF-8, ``unknown`` the tokens that stand for text outside the vocabulary.
-    ``open_vocabulary`` says whether the tokens spell the text itself; only then can its bytes be compared across models.
+    ``tokens`` counts the tokens that were scored, and ``words`` the white-space words; each boundary (``<end>``) that was
+    scored is one of both, so a word-level model of pre-tokenized text has one perplexity (82,430 tokens and words for
+    Penn Treebank's test set). ``bytes`` are those of the text alone in UTF-8. ``unknown`` counts tokens that stand for text
+    that the vocabulary lacks. ``exact``: the tokens spell the text out, character by character.
     ``policy`` states how it was scored.
     """
 
-    log_prob: float
-    tokens: int
-    words: int
-    bytes: int
-    unknown: int
-    open_vocabulary: bool
+    log_prob: float = 0.0
+    tokens: int = 0
+    words: int = 0
+    bytes: int = 0
+    unknown: int = 0
+    exact: bool = True
     policy: str = ""
 
     @property
     def perplexity(self) -> float:
-        """exp of the mean surprise of a token."""
-        return _exp(-self.log_prob / self.tokens) if self.tokens else math.nan
+        """Per token."""
+        return perplexity_of(self.log_prob, self.tokens)
 
     @property
-    def word_perplexity(self) -> float | None:
-        """exp of the mean surprise of a word: comparable across tokenizers with the same treatment of unknown words."""
-        return _exp(-self.log_prob / self.words) if self.words else None
+    def word_perplexity(self) -> float:
+        """Per word."""
+        return perplexity_of(self.log_prob, self.words)
 
     @property
     def bits_per_byte(self) -> float | None:
-        """Bits a byte of the text costs; None for a closed vocabulary, whose unknown words cost less than their spelling."""
-        if not self.open_vocabulary or self.unknown or not self.bytes:
+        """Only where the probability is one of the text itself: None when tokens were unknown or the text isn't ``exact``.
+
+        An unknown word costs what *some* rare word costs, and a tokenizer that lowercases gives the probability of all the
+        spellings together; divided by the bytes of one text, both would look better than they are.
+        """
+        if self.unknown or not self.exact or not self.bytes:
             return None
-        return -self.log_prob / (self.bytes * math.log(2))
+        return -self.log_prob / math.log(2) / self.bytes
 
-
-def _exp(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf
+    def __add__(self, other: Likelihood) -> Likelihood:
+        return Likelihood(
+            self.log_prob + other.log_prob,
+            self.tokens + other.tokens,
+            self.words + other.words,
+            self.bytes + other.bytes,
+            self.unknown + other.unknown,
+            self.exact and other.exact,
+            self.policy if self.policy == other.policy else "; ".join(filter(None, (self.policy, other.policy))),
+        )

@@ -120,10 +120,9 @@ def _unpack_state(after: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 def explained(stack: RecurrentStack, x: Float[Tensor, "T D"], state: RecurrentState) -> Float[Tensor, "T D2"]:
     """The recurrences step by step for one sequence, without dropout: what ``RecurrentStack`` computes, to be read."""
     for number, layer in enumerate(stack.layers):
-        w, u = layer.weight_ih_l0, layer.weight_hh_l0  # pyrefly: ignore
-        b, c = layer.bias_ih_l0, layer.bias_hh_l0
+        w, u, b, c = (layer.get_parameter(f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
         h = state.hidden[number][0]
-        cell = state.cells[number][0] if state.cells else None
+        cell = state.cells[number][0] if state.cells else torch.zeros_like(h)
         outputs = []
         for x_t in x:
             now, past = w @ x_t + b, u @ h + c

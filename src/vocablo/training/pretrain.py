@@ -40,7 +40,6 @@ from vocablo.training.train import train
 from vocablo.training.watchers import Report, standard
 from vocablo.views.page import run_report
 
-SUBWORDS = ("bpe", "wordpiece", "unigram")
 FEW_DOCUMENTS = 20  # with fewer, the held-out part is a span of tokens and not of documents
 WHOLE = 1 << 40  # a context that cuts no document
 
@@ -170,11 +169,10 @@ def prepare(recipe: Recipe, out: Path, order: Order) -> Material:
 
 def make_tokenizer(settings: TokenizerSettings, texts: Iterable[str]) -> Tokenizer:
     """Train a tokenizer as the settings say."""
-    vocab = settings.vocab or (8000 if settings.kind in SUBWORDS else None)
     return Tokenizer.train(
         settings.kind,
         texts,
-        vocab=vocab,
+        vocab=settings.vocab,
         min_count=settings.min_count,
         lowercase=settings.lowercase,
         split=settings.split,

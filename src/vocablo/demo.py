@@ -36,7 +36,7 @@ PROMPTS = (
     "Saqué dinero del",
 )
 MARKER = "demo.json"
-SENTENCES, HELD_OUT, ITEMS, SHOWN = 60_000, 2_000, 1_500, 6
+HELD_OUT, ITEMS, SHOWN = 2_000, 1_500, 6
 Say = Callable[[str], None]
 
 
@@ -51,25 +51,32 @@ class Measured:
     agreement: tuple[AgreementRow, ...]
 
 
-def run(out: Path, *, seconds: float, seed: int, say: Say) -> None:
-    """Make the corpus, train the three models, show what each learned, and write ``out/report.html``."""
+def run(out: Path, *, sentences: int, seconds: float, size: str, seed: int, say: Say) -> None:
+    """Make the corpus, train the three models, show what each learned, and write ``out/report.html``.
+
+    ``seconds`` is the training time of each neural model, and ``size`` the Transformer's.
+    """
     begun = time.perf_counter()
     _clear(out)
     grammar = Grammar()
-    tokenizer, optimum, held_out = _corpus(grammar, out, seed, say)
+    tokenizer, optimum, held_out = _corpus(grammar, out, sentences, seed, say)
     loaded, measured = {}, []
     for name, title in MODELS.items():
         say(f"\n{title}")
         overrides = () if name == "ngram" else (f"train.seed={seed}",)
         result = api.pretrain(
-            FAMILY[name], recipe=f"demo-{name}", out=out / name, text=out / "train.txt", tokenizer=out / "tokenizer",
+            FAMILY[name], recipe=f"demo-{name}", size=size if name == "transformer" else None, out=out / name, text=out / "train.txt", tokenizer=out / "tokenizer",
             minutes=None if name == "ngram" else seconds / 60, overrides=overrides,
         )  # fmt: skip
         loaded[name] = api.load(out / name)
         measured.append(
             _measure(title, loaded[name].model, tokenizer, held_out, grammar, seed, result.seeds[0].seconds)
         )
-    say(_perplexities(measured, optimum))
+    say("\nOn the unseen sentences:\n" + terminal.table(*_perplexities(measured, optimum)))
+    say(
+        "\nAgreement: how often the form that agrees is preferred, by distance:\n"
+        + terminal.table(*_agreements(measured))
+    )
     tables = {prompt: _table(grammar, loaded, prompt) for prompt in PROMPTS}
     for prompt, rows in tables.items():
         say(f"\n{prompt} ...\n" + terminal.table(("next word", "true", *MODELS.values()), rows))
@@ -95,8 +102,8 @@ def _clear(out: Path) -> None:
     files.write_text(out / MARKER, json.dumps({"what": "made by `vocablo demo`; replaced by the next one"}) + "\n")
 
 
-def _corpus(grammar: Grammar, out: Path, seed: int, say: Say) -> tuple[Tokenizer, float, Store]:
-    lines = list(grammar.text(seed, SENTENCES))
+def _corpus(grammar: Grammar, out: Path, sentences: int, seed: int, say: Say) -> tuple[Tokenizer, float, Store]:
+    lines = list(grammar.text(seed, sentences))
     unseen = list(grammar.text(seed + 1, HELD_OUT))
     files.write_text(out / "train.txt", "".join(line + "\n" for line in lines))
     files.write_text(out / "held-out.txt", "".join(line + "\n" for line in unseen))
@@ -106,7 +113,7 @@ def _corpus(grammar: Grammar, out: Path, seed: int, say: Say) -> tuple[Tokenizer
     optimum = grammar.perplexity(unseen)
     words = sum(len(split(line)) for line in lines)
     say(
-        f"Corpus: {SENTENCES:,} sentences, {words:,} words of {grammar.size:,} kinds, from a grammar of Spanish. For example:\n"
+        f"Corpus: {sentences:,} sentences, {words:,} words of {grammar.size:,} kinds, from a grammar of Spanish. For example:\n"
         + "\n".join(f"  {line}" for line in lines[:4])
         + f"\nThe best possible perplexity on {HELD_OUT:,} unseen sentences is {optimum:.2f}."
     )
@@ -121,17 +128,11 @@ def _measure(
     return Measured(title, math.exp(held_out_loss(model, held_out)), parameters(model), seconds, tuple(rows))
 
 
-def _perplexities(measured: list[Measured], optimum: float) -> str:
-    labels = [row.label for row in measured[0].agreement]
-    header = (
-        "",
-        "perplexity",
-        "above optimum",
-        "parameters",
-        "trained in",
-        *(f"agreement {label}" for label in labels),
-    )
-    rows = [("the grammar itself", f"{optimum:.2f}", "0.0%", None, "", *("100%" for _ in labels))]
+Table = tuple[tuple[str, ...], list[tuple[object, ...]]]
+
+
+def _perplexities(measured: list[Measured], optimum: float) -> Table:
+    rows: list[tuple[object, ...]] = [("the grammar itself", f"{optimum:.2f}", "0.0%", None, "")]
     rows += [
         (
             one.name,
@@ -139,14 +140,16 @@ def _perplexities(measured: list[Measured], optimum: float) -> str:
             f"{one.perplexity / optimum - 1:.1%}",
             one.parameters,
             duration(one.seconds),
-            *(f"{row.accuracy:.0%}" for row in one.agreement),
         )
         for one in measured
     ]
-    return (
-        "\nOn the unseen sentences (agreement: how often the agreeing form is preferred, by distance in words):\n"
-        + terminal.table(header, rows)
-    )
+    return ("", "perplexity", "above the optimum", "parameters", "trained in"), rows
+
+
+def _agreements(measured: list[Measured]) -> Table:
+    labels = [row.label for row in measured[0].agreement]
+    rows: list[tuple[object, ...]] = [(one.name, *(f"{row.accuracy:.0%}" for row in one.agreement)) for one in measured]
+    return ("words between them", *labels), rows
 
 
 def _table(grammar: Grammar, loaded: dict[str, api.LanguageModel], prompt: str) -> list[tuple[str, ...]]:
@@ -197,7 +200,12 @@ def _report(
             curves(series, x="seconds of training", y="perplexity"),
             page.paragraph("Held-out perplexity; what lies above three times the optimum is left out of the picture."),
         ),
-        page.section("Measured", page.preformatted(_perplexities(measured, optimum).strip("\n"))),
+        page.section("On the unseen sentences", page.table(*_perplexities(measured, optimum))),
+        page.section(
+            "Agreement at a distance",
+            page.paragraph("How often each model prefers the form that agrees with a word further back, by distance."),
+            page.table(*_agreements(measured)),
+        ),
     ]
     for prompt, rows in tables.items():
         drawn = [Bar(row[0], float(row[-1]), float(row[1])) for row in rows]

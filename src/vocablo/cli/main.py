@@ -43,13 +43,17 @@ Dtype = Annotated[str | None, typer.Option(help="Weights at inference: fp32, bf1
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where the models and report.html go.")] = Path("demo"),
-    seconds: Annotated[float, typer.Option(help="Training time of each neural model.")] = 55.0,
+    sentences: Annotated[int, typer.Option(min=2000, help="Sentences to train on.")] = 60_000,
+    seconds: Annotated[float, typer.Option(min=1, help="Training time of each neural model.")] = 55.0,
+    size: Annotated[
+        str, typer.Option(help="The Transformer's size: tiny, mini, small, medium, base or large.")
+    ] = "tiny",
     seed: Annotated[int, typer.Option(help="Seed of the corpus and of the models.")] = 0,
 ) -> None:
     """Train an n-gram, an LSTM and a Transformer on the embedded Spanish corpus and compare them with its true optimum."""
     from vocablo import demo as room
 
-    room.run(out, seconds=seconds, seed=seed, say=show.say)
+    room.run(out, sentences=sentences, seconds=seconds, size=size, seed=seed, say=show.say)
 
 
 @app.command()

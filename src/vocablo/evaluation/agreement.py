@@ -17,6 +17,7 @@ from vocablo.contract import Tokens
 from vocablo.data.grammar import AgreementItem
 
 BATCH = 64
+FAR = 99  # no sentence is so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class AgreementRow:
 
     @property
     def label(self) -> str:
+        if self.furthest >= FAR:
+            return f"{self.nearest}+"
         return str(self.nearest) if self.nearest == self.furthest else f"{self.nearest}-{self.furthest}"
 
 
@@ -39,7 +42,7 @@ def agreement(
     boundary: int,
     token_id: Callable[[str], int | None],
     items: Sequence[AgreementItem],
-    edges: Sequence[tuple[int, int]] = ((1, 2), (3, 4), (5, 7), (8, 99)),
+    edges: Sequence[tuple[int, int]] = ((1, 2), (3, 4), (5, 7), (8, FAR)),
 ) -> list[AgreementRow]:
     """Accuracy by distance of a left-to-right model over whole words.
 

@@ -69,7 +69,8 @@ def curves(series: Sequence[Series], *, x: str, y: str, width: int = 680, height
         return f"<p>{escape(title or y)}: nothing measured yet.</p>"
     xs = [p[0] for one in kept for p in one.points]
     low, high = _span([p[1] for one in kept for p in one.points])
-    left, right, top, bottom = 56, 150, 28 if title else 12, 40
+    widest = max(len(number(value)) for value in ticks(low, high) or [0.0])
+    left, right, top, bottom = 34 + 7 * widest, 150, 28 if title else 12, 40
     plot_width, plot_height = width - left - right, height - top - bottom
     x_low, x_high = min(xs), max(max(xs), min(xs) + 1e-9)
 

@@ -8,9 +8,10 @@ N-grams that begin where a document begins have no left context and keep their c
 its counts of counts: Y = n_1 / (n_1 + 2 n_2), D_r = r - (r + 1) Y n_(r+1) / n_r for r = 1, 2, 3 and more.
 
 The one boundary token ends every document and stands before its first word; contexts never cross it. Entries are kept as
-in an ARPA file, with the interpolated probability of each and the weight g of each as a context: p(w | h) is that of the
-longest h w that occurs, times the g of every longer context. A k-gram's key is (number of its first k - 1 words) * V + (its
-last word), sorted, so a table is two arrays, 16 bytes an n-gram.
+in an ARPA file, with the interpolated log p of each and log g of each as a context (natural, so that an ARPA file's 1e-100
+has room): p(w | h) is that of the longest h w that occurs, times the g of every longer context. A k-gram's key is (number
+of its first k - 1 words) * V + (its last word), sorted, so a table is three arrays, 16 bytes an n-gram. Every k-gram's
+first k - 1 words are an entry too; its last k - 1 words are one in what is counted here, but not in every ARPA file.
 
 The family obeys ``contract.LeftModel``: the hidden state *is* the history, ``order - 1`` ids (and, with a cache, the ids
 before them); -1 stands for nothing.
@@ -25,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
@@ -105,9 +106,9 @@ class NGram(nn.Module):
         for k, size in enumerate(sizes, 1):
             if k > 1:
                 self.register_buffer(f"keys_{k}", torch.zeros(size, dtype=torch.int64))
-            self.register_buffer(f"probs_{k}", torch.zeros(size))
+            self.register_buffer(f"log_probs_{k}", torch.zeros(size))
             if k < config.order:
-                self.register_buffer(f"rest_{k}", torch.ones(size))
+                self.register_buffer(f"log_rest_{k}", torch.zeros(size))
 
     @property
     def entries(self) -> int:
@@ -120,7 +121,7 @@ class NGram(nn.Module):
         return max(self.config.order - 1 + self.config.cache.length, 1)
 
     def table(self, name: str, k: int) -> Tensor:
-        """A buffer of order k: ``keys``, ``probs`` or ``rest`` (the weight g of each entry as a context)."""
+        """A buffer of order k: ``keys``, ``log_probs`` or ``log_rest`` (log g of each entry as a context)."""
         return getattr(self, f"{name}_{k}")
 
     # Counting
@@ -149,10 +150,10 @@ class NGram(nn.Module):
             contexts = len(grams[k - 2].raw) if k > 1 else 1
             kept, rest = _discounted(counts, parents, contexts)
             probs = kept + rest[parents] * (below[gram.suffix] if k > 1 else below)
-            self.table("probs", k).copy_(torch.from_numpy(probs))
+            self.table("log_probs", k).copy_(torch.from_numpy(np.log(probs)))
             if k > 1:
                 self.table("keys", k).copy_(torch.from_numpy(gram.keys))
-                self.table("rest", k - 1).copy_(torch.from_numpy(rest))
+                self.table("log_rest", k - 1).copy_(torch.from_numpy(np.log(rest)))
             below = probs
             if progress is not None:
                 progress.advance(len(tokens) / orders, f"order {k}: {len(gram.raw):,} n-grams")
@@ -182,19 +183,18 @@ class NGram(nn.Module):
         recent, contexts = self._contexts(states)
         rows = []
         for m in range(states.shape[0]):
-            probs = self.table("probs", 1).double()
+            log_probs = self.table("log_probs", 1).double()
             for k, found in enumerate(contexts, 2):
                 number = int(found[m])
                 if number < 0:
-                    break
-                probs = probs * self.table("rest", k - 1)[number]
+                    continue
+                log_probs = log_probs + self.table("log_rest", k - 1)[number]
                 keys = self.table("keys", k)
                 edges = torch.tensor([number * self.vocab, (number + 1) * self.vocab])
                 low, high = torch.searchsorted(keys, edges).tolist()
-                probs[keys[low:high] - number * self.vocab] = self.table("probs", k)[low:high].double()
-            rows.append(probs)
-        mixed = self._cached(torch.stack(rows), recent)
-        return mixed.log().float()
+                log_probs[keys[low:high] - number * self.vocab] = self.table("log_probs", k)[low:high].double()
+            rows.append(log_probs)
+        return self._cached(torch.stack(rows), recent).float()
 
     def target_log_probs(
         self, states: Int[Tensor, "N W"], at: Int[Tensor, "M"], ids: Int[Tensor, "M"]
@@ -208,21 +208,20 @@ class NGram(nn.Module):
 
     def _look_up(self, states: Tensor, ids: Tensor) -> Tensor:
         recent, contexts = self._contexts(states)
-        probs = self.table("probs", 1)[ids].double()
+        log_probs = self.table("log_probs", 1)[ids].double()
         for k, numbers in enumerate(contexts, 2):
-            known = numbers >= 0
-            place = self._find(k, numbers, ids)
-            rest = self.table("rest", k - 1)[numbers.clamp(min=0)].double()
-            probs = torch.where(known, rest * probs, probs)
-            if len(self.table("probs", k)):
-                probs = torch.where(place >= 0, self.table("probs", k)[place.clamp(min=0)].double(), probs)
+            rest = self.table("log_rest", k - 1)
+            if len(rest) == 0:  # so there is no longer context either
+                break
+            log_probs = log_probs + torch.where(numbers >= 0, rest[numbers.clamp(min=0)].double(), 0.0)
+            if len(self.table("log_probs", k)):
+                place = self._find(k, numbers, ids)
+                longer = self.table("log_probs", k)[place.clamp(min=0)].double()
+                log_probs = torch.where(place >= 0, longer, log_probs)
         if self.config.cache.length:
-            seen = recent != NOTHING
-            share = ((recent == ids[:, None]) & seen).sum(1) / seen.sum(1).clamp(min=1)
-            probs = torch.where(
-                seen.any(1), (1 - self.config.cache.weight) * probs + self.config.cache.weight * share, probs
-            )
-        return probs.log().float()
+            share, any_seen = cache_shares(recent, ids)
+            log_probs = torch.where(any_seen, mix(log_probs, share, self.config.cache.weight), log_probs)
+        return log_probs.float()
 
     def _contexts(self, states: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The cache's ids, and the number of the context of each length 1..order-1 (-1: it never occurred)."""
@@ -254,20 +253,30 @@ class NGram(nn.Module):
         place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
         return torch.where((keys[place] == wanted) & (contexts >= 0), place, NOTHING)
 
-    def _cached(self, probs: Tensor, recent: Tensor) -> Tensor:
-        weight = self.config.cache.weight
+    def _cached(self, log_probs: Tensor, recent: Tensor) -> Tensor:
         if not self.config.cache.length:
-            return probs
+            return log_probs
         for m, row in enumerate(recent):
             words = row[row != NOTHING]
             if len(words):
                 share = torch.bincount(words, minlength=self.vocab).double() / len(words)
-                probs[m] = (1 - weight) * probs[m] + weight * share
-        return probs
+                log_probs[m] = mix(log_probs[m], share, self.config.cache.weight)
+        return log_probs
 
     def flops_per_token(self, context: int) -> int:
         """None: tables are looked up."""
         return 0
+
+
+def cache_shares(recent: Int[Tensor, "M C"], ids: Int[Tensor, "M"]) -> tuple[Float[Tensor, "M"], Bool[Tensor, "M"]]:
+    """Which share of what the cache holds (-1: nothing) each id is, and whether it holds anything."""
+    seen = (recent != NOTHING).sum(1)
+    return (recent == ids[:, None]).sum(1) / seen.clamp(min=1), seen > 0
+
+
+def mix(log_probs: Float[Tensor, "*M"], share: Float[Tensor, "*M"], weight: float) -> Float[Tensor, "*M"]:
+    """log((1 - weight) p + weight share)."""
+    return ((1 - weight) * log_probs.exp() + weight * share).log()
 
 
 @dataclass(frozen=True)

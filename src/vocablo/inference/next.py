@@ -118,7 +118,7 @@ def next_words(
         search = _Search(reader, tables, k, budget)
         search.run()
         found, left_out = search.best(), search.left_out
-    elif tables.apart:
+    elif tables.single:
         found, left_out = _spelled_out(reader, tables, among), 0.0
     else:
         named = _Named(reader, tables, among, budget)
@@ -136,7 +136,7 @@ def _positive(k: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Tables:
-    """What the search needs of every token: bool [V] each, and its bytes."""
+    """What the search needs of every token: bool [V] each, and its bytes, with a space where a lost one has to be."""
 
     tokenizer: Tokenizer
     data: list[bytes]
@@ -145,6 +145,7 @@ class _Tables:
     led: NDArray[np.bool_]  # begins with a space
     open: NDArray[np.bool_]  # a word that ends in it may go on
     apart: bool  # the white space between tokens is lost
+    single: bool  # a word is one token, so there is one way to spell it
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> _Tables:
@@ -154,7 +155,11 @@ class _Tables:
         apart = tokenizer.spelling in ("words", "wordpiece")
         led = np.array([not apart and one.startswith(" ") for one in surfaces])
         opens = np.array([going and i not in special and _in_word(one) for i, one in enumerate(surfaces)])
-        return cls(tokenizer, tokenizer.token_bytes, joins, tokenizer.words.space, led, opens, apart)
+        data = tokenizer.token_bytes
+        if apart:
+            data = [one if joined else b" " + one for one, joined in zip(data, joins.tolist(), strict=True)]
+        single = tokenizer.spelling == "words"
+        return cls(tokenizer, data, joins, tokenizer.words.space, led, opens, apart, single)
 
 
 def _in_word(text: str) -> bool:
@@ -319,7 +324,7 @@ class _Named(_Best):
             ids = _ids(tables.tokenizer, name)
             self.found[name] = (0.0, -1.0, tuple(ids))
             if tables.tokenizer.unk_id not in ids:
-                self.names.setdefault(tables.tokenizer.decode(ids).strip().encode(), []).append(name)
+                self.names.setdefault(b"".join(tables.data[token] for token in ids).strip(), []).append(name)
         self.prefixes = {text[:size] for text in self.names for size in range(1, len(text) + 1)}
         self.tokens_of: dict[bytes, list[int]] = {}
         for token, data in enumerate(tables.data):

@@ -231,16 +231,21 @@ def test_the_context_ends_a_text_or_moves_on_with_a_window():
 
 def test_a_window_reads_the_last_part_of_the_text():
     tokenizer = letters()
-    model = gpt(tokenizer.size, 8, std=0.4, seed=9)
-    (found,) = write(model, tokenizer, "ab", max_tokens=30, greedy=True, window=True)
-    text = [tokenizer.end_id, *tokenizer.encode("ab").ids]
-    window = text[:]
-    for token in found.ids:
-        if len(window) > 8:
-            window = text[-6:]  # three quarters
-        assert token == int(naive_next(model, window).argmax())
-        text.append(token)
-        window.append(token)
+    moved, said = 0, set()
+    for seed in range(30):
+        model = gpt(tokenizer.size, 8, std=0.5, seed=seed)
+        (found,) = write(model, tokenizer, "ab", max_tokens=30, greedy=True, window=True)
+        text = [tokenizer.end_id, *tokenizer.encode("ab").ids]
+        begin = 0
+        for token in found.ids:
+            if len(text) - begin > 8:
+                begin = len(text) - 6  # three quarters
+            assert token == int(naive_next(model, text[begin:]).argmax())
+            text.append(token)
+        assert found.dropped == begin
+        moved, said = moved + (begin > 0), said | set(found.ids)
+    assert moved > 10
+    assert len(said) == tokenizer.size
 
 
 def test_a_prompt_over_the_context_names_the_way_out():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vocablo import checkpoint
+from vocablo.arpa import writing
 from vocablo.base import registry
 from vocablo.base.errors import ConfigError, nearest
 from vocablo.data.readers import read_documents
@@ -26,7 +27,16 @@ from vocablo.training import pretrain as pretraining
 from vocablo.training import recipe as recipes_room
 from vocablo.training.pretrain import PretrainResult
 
-__all__ = ["LanguageModel", "describe", "load", "pretrain", "recipes", "show_tokenizer", "train_tokenizer"]
+__all__ = [
+    "LanguageModel",
+    "describe",
+    "load",
+    "pretrain",
+    "recipes",
+    "show_tokenizer",
+    "train_tokenizer",
+    "write_arpa",
+]
 
 DTYPES = ("fp32", "bf16", "int8")
 
@@ -78,7 +88,7 @@ class LanguageModel:
 
 
 def load(folder_or_name: str | Path, *, dtype: str | None = None) -> LanguageModel:
-    """A model from a folder or a hub name, ready to be asked.
+    """A model from a folder, an ARPA file (``.arpa``, ``.arpa.gz``) or a hub name, ready to be asked.
 
     ``dtype`` is the precision of the weights: ``fp32`` (default), ``bf16``, or ``int8`` (quantised linear layers).
     Raises CheckpointError for a folder that can't be read and ConfigError for a model without a tokenizer.
@@ -194,6 +204,16 @@ def _report(tokenizer: Tokenizer, texts: Any, sentence: str | None = None) -> To
         None if split is None else list(split.tokens),
         None if split is None else list(split.ids),
     )
+
+
+def write_arpa(folder_or_name: str | Path, path: str | Path) -> checkpoint.Description:
+    """Write an n-gram model as an ARPA file (``.arpa``, or ``.arpa.gz`` to compress it), and say what it holds.
+
+    A cache isn't written, as the format has none. Raises ConfigError for other families.
+    """
+    loaded = load(folder_or_name)
+    writing.write(path, loaded.model, loaded.tokenizer)
+    return describe(path)
 
 
 def describe(folder_or_name: str | Path) -> checkpoint.Description:

@@ -2,7 +2,8 @@
 
 Where the landscape has a published layout that says the configuration exactly, the folder is in that layout and other
 tools load it (GPT-2's, today); other families have the same files with ``model_type = "vocablo-FAMILY"``. Tensors load
-strictly: a missing or unknown one is an error. Only safetensors are read; no pickle, no remote code.
+strictly: a missing or unknown one is an error. Only safetensors are read; no pickle, no remote code. An ARPA file
+(``.arpa``, ``.arpa.gz``), which holds an n-gram model and its words, loads as a folder does.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from vocablo.arpa import reading as arpa
+from vocablo.arpa.names import is_arpa
 from vocablo.base import registry
 from vocablo.base.config import build
 from vocablo.base.errors import CheckpointError, ConfigError, nearest
@@ -135,12 +138,14 @@ def _tied(model: Any) -> dict[str, str]:
 
 
 def load(folder_or_name: str | Path, *, dtype: str | None = None) -> Loaded:
-    """A model from a folder or a hub name, in evaluation mode.
+    """A model from a folder, an ARPA file or a hub name, in evaluation mode.
 
     ``dtype``: ``fp32`` (the default) or ``bf16``. Raises CheckpointError for whatever is missing, damaged or foreign.
     """
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"There is no dtype {dtype!r}{nearest(dtype, DTYPES)}")
+    if is_arpa(folder_or_name):
+        return Loaded(*arpa.read(folder_or_name), {})
     folder = locate(folder_or_name)
     config = read_config(folder)
     kind, name = _kind(folder, config)
@@ -229,7 +234,7 @@ def locate(folder_or_name: str | Path) -> Path:
     if path.is_dir():
         return path
     if path.exists():
-        raise CheckpointError(f"{name} is a file; a model is a folder with {CONFIG} and {WEIGHTS}.")
+        raise CheckpointError(f"{name} is a file; a model is a folder with {CONFIG} and {WEIGHTS}, or an .arpa file.")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
         raise CheckpointError(f"There is no model folder {name}.")
     import huggingface_hub
@@ -329,6 +334,8 @@ def _system_errors() -> Iterator[None]:
 
 def describe(folder_or_name: str | Path) -> Description:
     """What a folder holds; its weights are not read."""
+    if is_arpa(folder_or_name):
+        return _describe_arpa(Path(folder_or_name))
     folder = locate(folder_or_name)
     config = read_config(folder)
     package, name = _kind(folder, config)
@@ -365,6 +372,23 @@ def describe(folder_or_name: str | Path) -> Description:
         tokenizer=None if tokenizer is None else tokenizer.kind,
         config=settings,
         run=told or None,
+    )
+
+
+def _describe_arpa(path: Path) -> Description:
+    counts = arpa.entries(path)
+    return Description(
+        folder=str(path),
+        model_type="arpa",
+        family="ngram",
+        parameters=sum(counts),
+        bytes=path.stat().st_size,
+        dtype="text",
+        context=None,
+        vocabulary=counts[0],
+        tokenizer="word",
+        config={"order": len(counts), "entries": list(counts)},
+        run=None,
     )
 
 

@@ -21,6 +21,7 @@ ORDER = [
     "decoding",
     "pretexts",
     "tasks",
+    "arpa",
     "checkpoint",
     "inference",
     "training",

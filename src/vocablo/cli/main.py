@@ -26,7 +26,7 @@ recipe_app = typer.Typer(no_args_is_help=True, help="List the recipes, or show o
 app.add_typer(tokenizer_app, name="tokenizer")
 app.add_typer(recipe_app, name="recipe")
 
-Model = Annotated[str | None, typer.Option("--model", "-m", help="A model's folder, or a hub name. [default: $VOCABLO_MODEL, else demo/transformer]")]  # fmt: skip
+Model = Annotated[str | None, typer.Option("--model", "-m", help="A model's folder, an .arpa file, or a hub name. [default: $VOCABLO_MODEL, else demo/transformer]")]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Text = Annotated[
     list[str], typer.Option("--text", help="Text: files, folders, globs, .gz, .xz, JSONL, CSV; several at once.")
@@ -271,13 +271,25 @@ def generate(
 
 @app.command()
 def info(
-    folder: Annotated[str, typer.Argument(help="A model's folder, or a hub name.")],
+    folder: Annotated[str, typer.Argument(help="A model's folder, an .arpa file, or a hub name.")],
     json: Json = False,
 ) -> None:
     """What a model folder holds: family, sizes, parameters, tokenizer, how it was trained."""
     from vocablo import api
 
     show.result(api.describe(folder), json, show.description)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="An n-gram model's folder.")],
+    out: Annotated[Path, typer.Argument(help="The file: OUT.arpa, or OUT.arpa.gz to compress it.")],
+    json: Json = False,
+) -> None:
+    """Write an n-gram model as an ARPA file, which SRILM, KenLM and --model read."""
+    from vocablo import api
+
+    show.result(api.write_arpa(model, out), json, show.description)
 
 
 @recipe_app.command("list")

@@ -160,7 +160,12 @@ def _fill_words(
     tokenizer.train_from_iterator(blocks, trainer)
     ids = tokenizer.get_vocab(with_added_tokens=False)
     words = [word for word in sorted(ids, key=ids.__getitem__) if word not in specials.all]
-    names = specials.all + _fit("word", words, vocab, specials)
+    give_words(tokenizer, _fit("word", words, vocab, specials), specials)
+
+
+def give_words(tokenizer: Tokenizer, words: list[str], specials: Specials) -> None:
+    """Make the vocabulary of a word tokenizer the special tokens and these words, in this order."""
+    names = specials.all + words
     tokenizer.model = models.WordLevel(
         vocab={name: index for index, name in enumerate(names)}, unk_token=specials.unk or ""
     )

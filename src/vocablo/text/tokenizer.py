@@ -87,6 +87,14 @@ class Tokenizer:
         return cls(inner, chosen)
 
     @classmethod
+    def of_words(cls, words: Sequence[str], *, specials: Mapping[str, str | None] | None = None) -> Tokenizer:
+        """A word tokenizer that splits at white space, with this vocabulary: the special tokens, then ``words`` in order."""
+        chosen = Specials.of("word", specials)
+        inner = kinds.blank("word", split="whitespace", specials=chosen)
+        kinds.give_words(inner, list(words), chosen)
+        return cls(inner, chosen)
+
+    @classmethod
     def load(cls, where: str | Path) -> Tokenizer:
         """Load a folder that holds ``tokenizer.json``, or such a file. Raises CheckpointError when it can't be read."""
         path = Path(where)

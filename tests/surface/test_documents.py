@@ -1,4 +1,4 @@
-"""The commands of the lecture pages run as they stand there, in order, in an empty folder; so does their Python."""
+"""The commands of the README and the lecture pages run as they stand there, in order, in an empty folder; so does their Python."""
 
 import os
 import re
@@ -28,7 +28,11 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name == "es"], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [REPOSITORY / "README.es.md", *(page for page in PAGES if page.parent.name == "es")],
+    ids=lambda page: page.stem,
+)
 def test_commands_run(page, tmp_path):
     found = blocks(page)
     assert found
@@ -40,6 +44,7 @@ def test_commands_run(page, tmp_path):
 
 
 def test_both_languages_have_the_same_pages_and_commands():
+    assert blocks(REPOSITORY / "README.md") == blocks(REPOSITORY / "README.es.md")
     spanish = {page.name[0]: page for page in PAGES if page.parent.name == "es"}
     english = {page.name[0]: page for page in PAGES if page.parent.name == "en"}
     assert spanish.keys() == english.keys()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vocablo.base import files
+from vocablo.base.progress import duration, quantity
 from vocablo.base.results import as_json
 from vocablo.views.svg import probability
 from vocablo.views.terminal import bar, format_number, table
@@ -85,7 +86,7 @@ def generations(value: Any) -> str:
     """Continuations, numbered, with how each one ended."""
     lines = []
     for index, one in enumerate(value, 1):
-        lines.append(f"[{index}] {one.text}  ({one.finished_by}, {len(one.tokens)} tokens)")
+        lines.append(f"[{index}] {one.prompt}{one.text}  ({one.finished_by}, {len(one.tokens)} tokens)")
     return "\n".join(lines)
 
 
@@ -98,10 +99,41 @@ tokenizer_report = description
 
 
 def pretrain_result(value: Any) -> str:
-    """What was trained, how good it is, and what to try next."""
-    text = _tree({key: item for key, item in as_json(value).items() if key not in ("next",)})
-    steps = getattr(value, "next", ())
-    return text + ("\n\nTry:\n" + "\n".join(f"  {line}" for line in steps) if steps else "")
+    """What was trained, how good it is, and what to try next; or what a run would cost."""
+    facts: list[tuple[str, object]] = [
+        ("model", f"{value.family} {value.size}"),
+        ("parameters", value.parameters),
+        ("vocabulary", value.vocabulary),
+        ("training tokens", value.training_tokens),
+        ("held-out tokens", value.validation_tokens),
+    ]
+    facts += _plan(value.plan) if value.plan is not None else []
+    if value.perplexity is not None:
+        spread = (
+            "" if value.perplexity_deviation is None else f" ± {value.perplexity_deviation:.2f} (standard deviation)"
+        )
+        facts.append(("held-out perplexity", f"{value.perplexity:.2f} per token{spread}"))
+    lines = [f"  {name:<20}{cell if isinstance(cell, str) else format_number(cell)}" for name, cell in facts]
+    if value.seeds:
+        rows = [
+            (one.seed, one.perplexity, one.steps, duration(one.seconds), one.stopped_by, one.out) for one in value.seeds
+        ]
+        lines += ["", table(("seed", "perplexity", "steps", "time", "stopped by", "folder"), rows)]
+    if value.next:
+        lines += ["", "Try:", *(f"  {line}" for line in value.next)]
+    return "\n".join(lines)
+
+
+def _plan(plan: Any) -> list[tuple[str, object]]:
+    memory = plan.memory
+    parts = ", ".join(
+        f"{name} {quantity(getattr(memory, name))}B" for name in ("parameters", "gradients", "optimizer", "activations")
+    )
+    return [
+        ("steps", f"{plan.steps:,} of {plan.tokens_per_step:,.0f} tokens ({plan.epochs:.2f} epochs)"),
+        ("memory", f"{quantity(memory.total)}B ({parts})"),
+        ("expected time", f"{duration(plan.seconds)} ({plan.seconds_per_step:.3g} s a step)"),
+    ]
 
 
 def recipe_list(value: Any) -> str:

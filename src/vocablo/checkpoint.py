@@ -364,11 +364,11 @@ def describe(folder_or_name: str | Path) -> Description:
         folder=str(folder),
         model_type=str(config["model_type"]),
         family=name if package == MODELS else registry.constant(LANDSCAPE, name, "FAMILY"),
-        parameters=sum(shapes.values()),
+        parameters=sum(settings.get("entries") or shapes.values()),  # of an n-gram model, its n-grams
         bytes=sum(file.stat().st_size for file in _weight_files(folder)),
         dtype=" ".join(sorted(dtypes)),
         context=settings.get("position", {}).get("max"),
-        vocabulary=settings.get("embed", {}).get("vocab"),
+        vocabulary=settings.get("vocab", settings.get("embed", {}).get("vocab")),
         tokenizer=None if tokenizer is None else tokenizer.kind,
         config=settings,
         run=told or None,

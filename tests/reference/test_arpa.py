@@ -87,6 +87,30 @@ def test_gzip_is_read_and_written(small, tmp_path):
     assert log10s(load(tmp_path / "again.arpa.gz"), "come gata") == pytest.approx(log10s(packed, "come gata"), abs=1e-6)
 
 
+def test_other_ways_to_write_the_same(small, tmp_path):
+    """Line ends of another system, blank lines, more white space, a weight where the definition uses none."""
+    text = (
+        SMALL.replace("\n", "\r\n")
+        .replace("-0.6 gata -0.2", "  -.6e0\tgata \t -0.20")
+        .replace("come </s>", "come </s> -9")
+    )
+    text = text.replace("\\2-grams:", "\r\n\r\n\\2-grams: ").replace("-0.01 <s> gata come", "-0.01 <s> gata come 0")
+    (tmp_path / "other.arpa").write_bytes(text.encode())
+    one, other = load(small), load(tmp_path / "other.arpa")
+    for line in ("gata come", "gata gata come", "come gata"):
+        assert log10s(one, line) == log10s(other, line)
+
+
+def test_a_word_called_end_and_a_large_unknown(tmp_path):
+    """<end> is a word like others when the file has it; <UNK> stands for unknown words too."""
+    text = SMALL.replace("come", "<end>").replace("<unk>", "<UNK>")
+    (tmp_path / "named.arpa").write_text(text, encoding="utf-8")
+    model = load(tmp_path / "named.arpa")
+    np.testing.assert_allclose(log10s(model, "gata <end> perra"), [-0.1, -0.01, -0.3 - 1.5, -0.9], atol=1e-6)
+    write(tmp_path / "again.arpa", model.model, model.tokenizer)
+    assert log10s(load(tmp_path / "again.arpa"), "gata <end>") == pytest.approx(log10s(model, "gata <end>"), abs=1e-6)
+
+
 class Definition:
     """log10 p(w | h) of a dictionary of n-grams, as the format defines it."""
 
@@ -337,6 +361,7 @@ def test_export_and_the_other_verbs(trained, tmp_path):
         done = run("export", tmp_path / "model", tmp_path / "model.arpa.gz", "--json")
     assert done.exit_code == 0, done.output
     assert '"model_type": "arpa"' in done.output
+    assert api.describe(tmp_path / "model").parameters == model.entries
     described = api.describe(tmp_path / "model.arpa.gz")
     assert described.parameters == model.entries + 1  # <s> besides </s>
     assert described.vocabulary == model.vocab + 1

@@ -8,7 +8,7 @@ from pathlib import Path
 ENDINGS = (".arpa", ".arpa.gz")
 START, END, UNKNOWN = "<s>", "</s>", ("<unk>", "<UNK>")
 NEVER, UNSEEN = -99.0, -100.0  # log10 p of <s>, by convention, and of unknown words in a file without <unk>
-BLOCK = 1 << 16  # lines at once
+BLOCK = 1 << 13  # lines at once
 LN10 = math.log(10)
 
 

@@ -1,4 +1,4 @@
-"""ARPA file -> (n-gram model, word tokenizer). 64 thousand lines go through at a time."""
+"""ARPA file -> (n-gram model, word tokenizer). Some thousand lines go through at a time."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import gzip
 import math
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -24,6 +24,8 @@ from vocablo.text.tokenizer import Tokenizer
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+SPACE = np.isin(np.arange(256), list(b" \t\n\r\x0b\x0c"))  # as bytes.split() has it
 
 
 def entries(path: str | Path) -> tuple[int, ...]:
@@ -170,63 +172,97 @@ def _section(lines: _Lines, k: int, orders: int, count: int, index: _Index | Non
     parts = [_Section(np.zeros((0, k), np.int64), np.zeros(0), np.zeros(0), np.zeros(0, np.int64))]
     names, done = [], 0
     while done < count:
-        first = lines.number + 1
         block = lines.take(min(count - done, BLOCK))
         promise = f"the header promises {count} {k}-grams"
         if not block:
-            raise lines.error(f"{promise}, and the file ends after {done}", first)
-        rows = _rows(lines, first, block, k, f"{promise}, and here they end after")
-        log_probs = _numbers(lines, first, [row[0] for row in rows])
-        above = np.flatnonzero(log_probs > 0)
-        if len(above):
-            raise lines.error("log10 p is over 0, so p over 1", first + int(above[0]))
-        weights = [row[-1] if len(row) == k + 2 and k < orders else b"0" for row in rows]
-        ids = np.zeros((len(rows), k), np.int64) if index is None else _ids(lines, first, rows, k, index)
-        log_rests = _numbers(lines, first, weights)
-        parts.append(_Section(ids, log_probs * LN10, log_rests * LN10, np.arange(first, first + len(rows))))
-        names += [row[1] for row in rows] if index is None else []
-        done += len(rows)
+            raise lines.error(f"{promise}, and the file ends after {done}", lines.number + 1)
+        rows = _Rows.of(lines, block, k, f"{promise}, and here they end after")
+        log_probs = rows.numbers(rows.places)
+        rows.refuse(log_probs > 0, lambda at: "log10 p is over 0, so p over 1")
+        log_rests = np.zeros(len(block))
+        if k < orders:
+            weighed = rows.sizes == k + 2
+            log_rests[weighed] = rows.numbers(rows.places + k + 1, weighed)
+        ids = np.zeros((len(block), k), np.int64)
+        if index is None:
+            names += [rows.fields[place] for place in (rows.places + 1).tolist()]
+        else:
+            ids = rows.ids(k, index)
+        parts.append(_Section(ids, log_probs * LN10, log_rests * LN10, rows.first + np.arange(len(block))))
+        done += len(block)
     columns = zip(*((part.ids, part.log_probs, part.log_rests, part.lines) for part in parts), strict=True)
     return _Section(*map(np.concatenate, columns)), names
 
 
-def _rows(lines: _Lines, first: int, block: list[bytes], k: int, ending: str) -> list[list[bytes]]:
-    """The fields of each line: log10 p, k words, and perhaps a back-off weight."""
-    rows = [line.split() for line in block]
-    sizes = np.fromiter(map(len, rows), np.int64, len(rows))
-    wrong = np.flatnonzero((sizes != k + 1) & (sizes != k + 2))
-    if len(wrong):
-        at = int(wrong[0])
-        if not sizes[at] or block[at].startswith(b"\\"):
-            raise lines.error(f"{ending} {first + at - lines.section}", first + at)
-        raise lines.error(
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Lines of n-grams as one list of fields, split at once: where each line's begin, how many it has.
+
+    A list for each line would take twice as long, most of it the garbage collector's.
+    """
+
+    lines: _Lines
+    first: int  # the number of the first line
+    fields: list[bytes]
+    places: Ints
+    sizes: Ints
+
+    @classmethod
+    def of(cls, lines: _Lines, block: list[bytes], k: int, ending: str) -> _Rows:
+        """Fields of lines that have log10 p, k words, and perhaps a back-off weight."""
+        text = b"".join(block)
+        space = SPACE[np.frombuffer(text, np.uint8)]
+        begins = ~space
+        begins[1:] &= space[:-1]
+        ends = np.cumsum(np.fromiter(map(len, block), np.int64, len(block)))
+        sizes = np.diff(np.cumsum(begins, dtype=np.int64)[ends - 1], prepend=0)
+        rows = cls(lines, lines.number - len(block) + 1, text.split(), np.cumsum(sizes) - sizes, sizes)
+        wrong = (sizes != k + 1) & (sizes != k + 2)
+        rows.refuse(
+            wrong & ((sizes == 0) | np.fromiter((line.startswith(b"\\") for line in block), bool, len(block))),
+            lambda at: f"{ending} {rows.first + at - lines.section}",
+        )
+        rows.refuse(wrong, lambda at: (
             f"a line of this section has log10 p, {k} word{'s' * (k > 1)} and, if need be, a back-off weight: "
-            f"{k + 1} or {k + 2} fields, and this one has {sizes[at]}", first + at,
-        )  # fmt: skip
-    return rows
+            f"{k + 1} or {k + 2} fields, and this one has {sizes[at]}"
+        ))  # fmt: skip
+        return rows
+
+    def refuse(self, wrong: NDArray[np.bool_], message: Callable[[int], str]) -> None:
+        """Raise CheckpointError for the first line that is marked."""
+        if wrong.any():
+            at = int(wrong.argmax())
+            raise self.lines.error(message(at), self.first + at)
+
+    def numbers(self, places: Ints, which: NDArray[np.bool_] | None = None) -> Floats:
+        """The fields at ``places``, one of each line (or of some), as numbers."""
+        texts = [self.fields[place] for place in (places if which is None else places[which]).tolist()]
+        try:
+            found = np.fromiter(map(float, texts), np.float64, len(texts))
+        except ValueError:
+            found = np.array([_number(text) for text in texts])
+        wrong = np.zeros(len(places), dtype=bool)
+        wrong[slice(None) if which is None else which] = ~np.isfinite(found)
+        self.refuse(wrong, lambda at: f"a number is expected and not {_shown(self.fields[places[at]])}")
+        return found
+
+    def ids(self, k: int, index: _Index) -> Ints:
+        """The ids of the words, [n, k]."""
+        wanted = (self.places[:, None] + np.arange(1, k + 1)).ravel()
+        words = map(self.fields.__getitem__, wanted.tolist())
+        ids = np.fromiter(map(index.__getitem__, words), np.int64, len(wanted)).reshape(-1, k)
+        self.refuse(
+            (ids == NOTHING).any(1),
+            lambda at: (
+                f"the word {_shown(self.fields[self.places[at] + 1 + int((ids[at] == NOTHING).argmax())])} "
+                "isn't among the 1-grams"
+            ),
+        )
+        return ids
 
 
-def _ids(lines: _Lines, first: int, rows: list[list[bytes]], k: int, index: _Index) -> Ints:
-    found = map(index.__getitem__, chain.from_iterable(row[1 : k + 1] for row in rows))
-    ids = np.fromiter(found, np.int64, k * len(rows)).reshape(-1, k)
-    unknown = np.argwhere(ids == NOTHING)
-    if len(unknown):
-        row, place = map(int, unknown[0])
-        word = rows[row][place + 1].decode(errors="replace")
-        raise lines.error(f"the word {word!r} isn't among the 1-grams", first + row)
-    return ids
-
-
-def _numbers(lines: _Lines, first: int, texts: list[bytes]) -> Floats:
-    try:
-        found = np.fromiter(map(float, texts), np.float64, len(texts))
-    except ValueError:
-        found = np.array([_number(text) for text in texts])
-    wrong = np.flatnonzero(~np.isfinite(found))
-    if len(wrong):
-        at = int(wrong[0])
-        raise lines.error(f"a number is expected and not {texts[at].decode(errors='replace')!r}", first + at)
-    return found
+def _shown(field: bytes) -> str:
+    return repr(field.decode(errors="replace"))
 
 
 def _number(text: bytes) -> float:
@@ -262,7 +298,7 @@ def _model(unigrams: _Section, longer: list[_Section], tokenizer: Tokenizer, lin
         found, inverse = np.unique(np.concatenate(wanted), return_inverse=True)
         nodes[k - 2 :] = np.split(inverse, np.cumsum([len(part) for part in wanted])[:-1])
         own = nodes[k - 2]
-        if len(np.unique(own)) < len(own):
+        if np.bincount(own, minlength=1).max() > 1:
             again = np.setdiff1d(np.arange(len(own)), np.unique(own, return_index=True)[1])[0]
             raise lines.error(f"this {k}-gram is in the file twice", int(section.lines[again]))
         log_probs, log_rests = np.full(len(found), np.nan), np.zeros(len(found))

@@ -198,6 +198,9 @@ def test_written_and_read_it_gives_the_same_probabilities(trained, tmp_path):
     ours, theirs = api.LanguageModel(model, tokenizer), load(tmp_path / "model.arpa")
     for one, other in zip(ours.score(lines, end=True), theirs.score(lines, end=True), strict=True):
         np.testing.assert_allclose(one.log_probs, other.log_probs, atol=1e-5)
+    checkpoint.save(tmp_path / "folder", again, words)
+    line = lines[20]
+    assert load(tmp_path / "folder").score(line)[0].log_probs == theirs.score(line)[0].log_probs
     write(tmp_path / "twice.arpa", again, words)
     read_twice, _ = read(tmp_path / "twice.arpa")
     for name, table in again.state_dict().items():

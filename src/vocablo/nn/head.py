@@ -11,13 +11,16 @@ values; for any other gradient the chunks are computed again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 CHUNK_BYTES = 16 << 20  # of logits: small enough to stay in a shared cache, large enough for a full-speed product
+PIECE_BYTES = 2 << 20  # of a chunk: the passes of the softmax over it stay in a core's own cache
 
 
 def target_log_probs(
@@ -40,84 +43,81 @@ def _chunks(count: int, vocab: int) -> range:
     return range(0, count, max(16, CHUNK_BYTES // (4 * vocab)))
 
 
+class _Gradients:
+    """Where the gradients of a sum of log-probabilities are gathered, chunk by chunk; None for those not asked for."""
+
+    def __init__(self, states: Tensor, weight: Tensor, bias: Tensor | None, needed: Sequence[bool]) -> None:
+        self.states = torch.empty_like(states) if needed[0] else None
+        self.weight = torch.zeros_like(weight, dtype=torch.float32) if needed[1] else None
+        self.bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and needed[2] else None
+
+    @property
+    def needed(self) -> bool:
+        return self.states is not None or self.weight is not None
+
+    def add(self, rows: slice, excess: Tensor, states: Tensor, weight: Tensor) -> None:
+        """``excess`` [m, V] is softmax minus one-hot: minus the gradient of the chunk's logits."""
+        if self.bias is not None:
+            self.bias -= excess.sum(0, dtype=torch.float32)
+        if self.states is not None:
+            torch.mm(excess, weight, out=self.states[rows]).neg_()
+        if self.weight is not None:
+            if self.weight.dtype == excess.dtype:
+                self.weight.addmm_(excess.t(), states, alpha=-1)
+            else:
+                self.weight -= excess.t() @ states
+
+
 class _TargetLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, ids: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        count, vocab = len(ids), weight.shape[0]
-        result = torch.empty(count, dtype=torch.float32, device=states.device)
-        needed = ctx.needs_input_grad[0] or ctx.needs_input_grad[2]
-        grad_states = torch.empty_like(states) if ctx.needs_input_grad[0] else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[2] else None
-        grad_bias = (
-            torch.zeros_like(bias, dtype=torch.float32) if bias is not None and ctx.needs_input_grad[3] else None
-        )
-        chunks = _chunks(count, vocab)
-        for begin in chunks:
-            rows = slice(begin, begin + chunks.step)
-            logits, picked = _log_softmax(states[rows], ids[rows], weight, bias)
-            result[rows] = picked
-            if needed:
-                _accumulate(logits, ids[rows], states[rows], weight, (rows, grad_states, grad_weight, grad_bias), None)
-        ctx.save_for_backward(states, ids, weight, bias, grad_states, grad_weight, grad_bias)
+        needs = ctx.needs_input_grad
+        grads = _Gradients(states, weight, bias, (needs[0], needs[2], needs[3]))
+        result = _over_chunks(states, ids, weight, bias, None, grads)
+        ctx.save_for_backward(states, ids, weight, bias, grads.states, grads.weight, grads.bias)
         return result
 
     @staticmethod
     # pyrefly: ignore[bad-override]
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, None, Tensor | None, Tensor | None]:
         states, ids, weight, bias, grad_states, grad_weight, grad_bias = ctx.saved_tensors
-        if len(ids) == 0 or upstream.stride() == (0,):
+        if len(ids) and upstream.stride() != (0,):
+            needs = ctx.needs_input_grad
+            grads = _Gradients(states, weight, bias, (needs[0], needs[2], needs[3]))
+            _over_chunks(states, ids, weight, bias, upstream, grads)
+            grad_states, grad_weight, grad_bias = grads.states, grads.weight, grads.bias
+            scale = torch.ones((), device=states.device)
+        else:
             scale = upstream[:1].sum()
-            return (
-                None if grad_states is None else grad_states * scale.to(grad_states.dtype),
-                None,
-                None if grad_weight is None else (grad_weight * scale).to(weight.dtype),
-                None if grad_bias is None else (grad_bias * scale).to(bias.dtype),
-            )
-        grad_states = None if grad_states is None else torch.empty_like(states)
-        grad_weight = None if grad_weight is None else torch.zeros_like(grad_weight)
-        grad_bias = None if grad_bias is None else torch.zeros_like(grad_bias)
-        chunks = _chunks(len(ids), weight.shape[0])
-        for begin in chunks:
-            rows = slice(begin, begin + chunks.step)
-            logits, _ = _log_softmax(states[rows], ids[rows], weight, bias)
-            into = (rows, grad_states, grad_weight, grad_bias)
-            _accumulate(logits, ids[rows], states[rows], weight, into, upstream[rows])
         return (
-            grad_states,
+            None if grad_states is None else grad_states * scale.to(grad_states.dtype),
             None,
-            None if grad_weight is None else grad_weight.to(weight.dtype),
-            None if grad_bias is None else grad_bias.to(bias.dtype),
+            None if grad_weight is None else (grad_weight * scale).to(weight.dtype),
+            None if grad_bias is None else (grad_bias * scale).to(bias.dtype),
         )
 
 
-def _log_softmax(states: Tensor, ids: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Log-probabilities [m, V] in float32 of one chunk, and those of its targets [m]."""
-    logits = torch.nn.functional.linear(states, weight, None if bias is None else bias.to(weight.dtype)).float()
-    logits = torch.log_softmax(logits, dim=1)
-    return logits, logits.gather(1, ids[:, None]).squeeze(1)
-
-
-def _accumulate(
-    log_probs: Tensor,
-    ids: Tensor,
-    states: Tensor,
-    weight: Tensor,
-    into: tuple[slice, Tensor | None, Tensor | None, Tensor | None],
-    upstream: Tensor | None,
-) -> None:
-    """Add a chunk's gradients; ``log_probs`` is used up."""
-    rows, grad_states, grad_weight, grad_bias = into
-    delta = log_probs.exp_().neg_()
-    delta.scatter_add_(1, ids[:, None], torch.ones_like(ids[:, None], dtype=delta.dtype))
-    if upstream is not None:
-        delta *= upstream[:, None]
-    if grad_bias is not None:
-        grad_bias += delta.sum(0)
-    delta = delta.to(weight.dtype)
-    if grad_states is not None:
-        torch.mm(delta, weight, out=grad_states[rows])
-    if grad_weight is not None:
-        if grad_weight.dtype == delta.dtype:
-            grad_weight.addmm_(delta.t(), states)
-        else:
-            grad_weight += delta.t() @ states
+def _over_chunks(
+    states: Tensor, ids: Tensor, weight: Tensor, bias: Tensor | None, upstream: Tensor | None, grads: _Gradients
+) -> Tensor:
+    """Log-probabilities of the targets [M], float32, and on the way the gradients, each row weighted by ``upstream``."""
+    vocab = weight.shape[0]
+    result = torch.empty(len(ids), dtype=torch.float32, device=states.device)
+    piece = max(8, PIECE_BYTES // (4 * vocab))
+    chunks = _chunks(len(ids), vocab)
+    for begin in chunks:
+        rows = slice(begin, begin + chunks.step)
+        logits = F.linear(states[rows], weight, None if bias is None else bias.to(weight.dtype))
+        for at in range(0, len(logits), piece):
+            part, here = logits[at : at + piece], slice(begin + at, begin + min(at + piece, len(logits)))
+            target = ids[here, None]
+            values = torch.log_softmax(part.float(), dim=1)
+            result[here] = values.gather(1, target).squeeze(1)
+            if grads.needed:
+                values.exp_().scatter_add_(1, target, values.new_full(target.shape, -1.0))
+                if upstream is not None:
+                    values *= upstream[here, None]
+                part.copy_(values)
+        if grads.needed:
+            grads.add(rows, logits, states[rows], weight)
+    return result

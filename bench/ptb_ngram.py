@@ -1,6 +1,6 @@
 """Penn Treebank with a 5-gram, and with a cache whose length and weight are chosen on the validation set alone.
 
-    python bench/ptb_ngram.py --data ../shared/data/ptb_mikolov --threads 1 --out ptb_ngram.json
+    python bench/ptb_ngram.py --data ../shared/data/ptb_mikolov --out ptb_ngram.json
 
 The files are Mikolov's (ptb.train.txt, ptb.valid.txt, ptb.test.txt: tokenized, 10,000 words with <unk>). Each line is a
 document and its end is predicted as <end>, which makes 82,430 test tokens. The cache reads the lines as one stream and

@@ -385,3 +385,15 @@ def test_answers_are_drawn():
     model = gpt(tokenizer.size)
     assert "<svg" in next_words(model, tokenizer, "a")._repr_html_()
     assert "<svg" in next_tokens(model, tokenizer, "a")._repr_html_()
+
+
+def test_a_named_word_has_at_least_its_usual_spelling():
+    tokenizer = kind("bpe")
+    model = gpt(tokenizer.size, 80)
+    prompt = [tokenizer.end_id, *tokenizer.encode("la niña").ids]
+    whole = [tokenizer.end_id, *tokenizer.encode("la niña xilófono").ids]
+    asked = next_words(model, tokenizer, "la niña", among=["xilófono"], budget=1)
+    spelled = naive_log_probs(model, whole)[len(prompt) - 1 :].sum()
+    ends = naive_next(model, whole)[~tokenizer.words.joins].sum()
+    assert whole[: len(prompt)] == prompt
+    assert asked.words[0].prob == pytest.approx(math.exp(spelled) * ends / asked.finished, rel=1e-4)

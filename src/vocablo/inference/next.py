@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -121,7 +122,7 @@ def next_words(
     elif tables.single:
         found, left_out = _spelled_out(reader, tables, among), 0.0
     else:
-        named = _Named(reader, tables, among, budget)
+        named = _Named(reader, tables, asked, among, budget)
         named.run()
         found, left_out = named.best(), named.left_out
     words = tuple(NextWord(word, prob, tuple(map(tokenizer.surface, path))) for word, prob, path in found)
@@ -317,9 +318,10 @@ class _Named(_Best):
 
     enough = ENOUGH_NAMED
 
-    def __init__(self, reader: _Reader, tables: _Tables, among: Sequence[str], budget: int) -> None:
+    def __init__(self, reader: _Reader, tables: _Tables, prompt: str, among: Sequence[str], budget: int) -> None:
         super().__init__(reader, tables, budget)
         self.names: dict[bytes, list[str]] = {}
+        self.usual = {name: _usual(tables.tokenizer, prompt, name) for name in among}
         for name in among:
             ids = _ids(tables.tokenizer, name)
             self.found[name] = (0.0, -1.0, tuple(ids))
@@ -329,6 +331,23 @@ class _Named(_Best):
         self.tokens_of: dict[bytes, list[int]] = {}
         for token, data in enumerate(tables.data):
             self.tokens_of.setdefault(data, []).append(token)
+
+    def run(self) -> None:
+        """The search, and then the usual spelling of each name that it didn't get to within the budget."""
+        super().run()
+        spellings = {one.path for one in self.heap}
+        for name in (name for names in self.names.values() for name in names):
+            path = self.usual[name]
+            if (
+                path is None
+                or not self.reader.fits(path)
+                or not any(path[:n] in spellings for n in range(len(path) + 1))
+            ):
+                continue  # every part of the path was read, so it is counted
+            probs = [self.reader.first, *(found for _, found in sorted(self.reader.after(_prefixes(path))))]
+            prob = math.prod(float(before[token]) for before, token in zip(probs, path, strict=False))
+            ends = float(probs[-1][~self.tables.joins].sum()) if self.tables.open[path[-1]] else 1.0
+            self.count(name, prob * ends, path)
 
     def threshold(self) -> float:
         return min((self.found[name][0] for names in self.names.values() for name in names), default=1.0)
@@ -361,6 +380,17 @@ class _Named(_Best):
             for longer in {name for name in self.prefixes if len(name) == size and name.startswith(text)}:
                 for token in self.tokens_of.get(longer[len(text) :], ()):
                     yield token, longer
+
+
+def _prefixes(path: Path) -> list[Path]:
+    return [path[:size] for size in range(1, len(path) + 1)]
+
+
+def _usual(tokenizer: Tokenizer, prompt: str, name: str) -> Path | None:
+    """How the tokenizer spells a name after the prompt; None where it then spells the prompt in another way."""
+    before = tokenizer.encode(prompt).ids
+    whole = tokenizer.encode(f"{prompt} {name.strip()}" if prompt else name.strip()).ids
+    return tuple(whole[len(before) :]) if whole[: len(before)] == before and len(whole) > len(before) else None
 
 
 def _spelled_out(reader: _Reader, tables: _Tables, among: Sequence[str]) -> list[tuple[str, float, Path]]:

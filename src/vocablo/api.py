@@ -5,15 +5,16 @@ Every command of the command line is one of these calls, and its ``--json`` obje
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vocablo import checkpoint
 from vocablo.arpa import writing
-from vocablo.base import registry
+from vocablo.base import config, registry
 from vocablo.base.errors import ConfigError, nearest
+from vocablo.base.progress import tell
 from vocablo.data.readers import read_documents
 from vocablo.inference import generate as generating
 from vocablo.inference import next as asking
@@ -73,18 +74,24 @@ class LanguageModel:
     ) -> Likelihood:
         """Perplexity and bits per byte of files; every document's ``<end>`` is counted. See ``read_documents``."""
         listed = [sources] if isinstance(sources, (str, Path)) else list(sources)
+        notes = None if quiet else tell
         texts = (
-            document.text for document in read_documents(listed, documents=documents, column=column, encoding=encoding)
+            document.text
+            for document in read_documents(listed, documents=documents, column=column, encoding=encoding, notes=notes)
         )
         return scoring.perplexity(self.model, self.tokenizer, texts, stride=stride, carry=carry, quiet=quiet)
 
     def generate(self, prompt: str = "", **settings: Any) -> list[Generation]:
         """Continuations of a prompt; ``settings`` are the fields of ``GenerateSettings``."""
-        return generating.generate(self.model, self.tokenizer, prompt, GenerateSettings(**settings))
+        return generating.generate(
+            self.model, self.tokenizer, prompt, config.build(GenerateSettings, settings, "generate")
+        )
 
     def stream(self, prompt: str = "", **settings: Any) -> Iterator[str]:
         """One continuation, piece by piece, as it is generated."""
-        return generating.stream(self.model, self.tokenizer, prompt, GenerateSettings(**settings))
+        return generating.stream(
+            self.model, self.tokenizer, prompt, config.build(GenerateSettings, settings, "generate")
+        )
 
 
 def load(folder_or_name: str | Path, *, dtype: str | None = None) -> LanguageModel:
@@ -176,15 +183,17 @@ def train_tokenizer(
     encoding: str = "utf-8",
 ) -> TokenizerReport:
     """Train a tokenizer and save it as a folder that transformers loads too."""
-    settings = recipes_room.TokenizerSettings(kind=kind, vocab=vocab, min_count=min_count, lowercase=lowercase)
+    given = {"kind": kind, "vocab": vocab, "min_count": min_count, "lowercase": lowercase}
+    settings = config.build(recipes_room.TokenizerSettings, given, "tokenizer")
     sources = [text] if isinstance(text, (str, Path)) else list(text)
 
-    def texts() -> Iterator[str]:
+    def texts(notes: Callable[[str], None] | None = None) -> Iterator[str]:
         return (
-            document.text for document in read_documents(sources, documents=documents, column=column, encoding=encoding)
+            document.text
+            for document in read_documents(sources, documents=documents, column=column, encoding=encoding, notes=notes)
         )
 
-    tokenizer = pretraining.make_tokenizer(settings, texts())
+    tokenizer = pretraining.make_tokenizer(settings, texts(tell))
     tokenizer.save(Path(out))
     return _report(tokenizer, texts())
 

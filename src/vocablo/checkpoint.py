@@ -262,7 +262,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} has no {CONFIG}: it isn't a model folder.")
     config = _read_json(path)
     if "model_type" not in config:
-        raise CheckpointError(f"{path} doesn't say its model_type.")
+        raise CheckpointError(f"{path} doesn't say its model_type: it isn't a model's, or is damaged.")
     return config
 
 
@@ -270,7 +270,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}.") from None
+        raise CheckpointError(f"{path} is damaged ({error}): copy or download it again.") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} is damaged: it holds no JSON object.")
     return value
@@ -287,7 +287,7 @@ def _weight_files(folder: Path) -> list[Path]:
     missing = [file.name for file in files if not file.exists()]
     if missing:
         pickle = next((path.name for pattern in PICKLES for path in sorted(folder.glob(pattern))), None)
-        hint = "" if pickle is None else (
+        hint = " Copy or download the whole folder." if pickle is None else (
             f" Its {pickle} is a pickle, which can run code when it is read, so it isn't: convert it once where you trust "
             "it, with transformers: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW)."
         )  # fmt: skip
@@ -302,7 +302,7 @@ def _opened(file: Path) -> Iterator[Any]:
         with safe_open(file, "pt") as opened:
             yield opened
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{file} is damaged: {error}.") from None
+        raise CheckpointError(f"{file} is damaged ({error}): copy or download it again.") from None
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:

@@ -203,6 +203,10 @@ def test_early_stopping_counts_evaluations_also_over_an_interruption(tmp_path, b
 
 def test_an_occupied_folder_is_refused(tmp_path):
     go(tmp_path / "run-1", steps=4)
+    with pytest.raises(TrainingError, match="already holds a finished run: choose another folder"):
+        go(tmp_path / "run-1", steps=4)
+    state = tmp_path / "run-1" / "run" / "state.json"
+    state.write_text(state.read_text().replace('"finished"', '"interrupted"'))
     with pytest.raises(TrainingError, match="already holds a run: go on with --resume"):
         go(tmp_path / "run-1", steps=4)
     (tmp_path / "notes").mkdir()

@@ -20,7 +20,7 @@ from vocablo.base.errors import ConfigError, nearest
 class Settings(BaseModel):
     """A frozen record of settings that refuses keys it doesn't know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Settings)
@@ -97,7 +97,9 @@ def _explain(kind: type[BaseModel], item: Any) -> str:
     if item["type"] == "extra_forbidden":
         return f"unknown key {dotted!r}{nearest(path[-1], _fields_at(kind, path[:-1]))}"
     message = item["msg"].removeprefix("Value error, ")
-    return f"{dotted}: {message} (got {item['input']!r})" if dotted else message
+    if isinstance(item["input"], (Mapping, BaseModel)):  # a rule about several keys: it names them itself
+        return f"{dotted}: {message}" if dotted else message
+    return f"{dotted}: {message} (got {item['input']!r})"
 
 
 def _fields_at(kind: type[BaseModel], path: list[str]) -> list[str]:

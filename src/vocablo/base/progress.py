@@ -29,6 +29,11 @@ def quantity(number: float) -> str:
     return f"{number:.3g}"
 
 
+def tell(note: str) -> None:
+    """A remark on standard error."""
+    print(f"note: {note}", file=sys.stderr, flush=True)
+
+
 class Progress:
     """Shows how far a piece of work is. Use as a context manager; call ``advance``.
 
@@ -88,5 +93,5 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self.quiet:
+        if not self.quiet and (kind is None or self.live):  # an error's own line says more
             self._show(last=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vocablo import __version__
-from vocablo.base.errors import VocabloError
+from vocablo.base.errors import ConfigError, DataError, VocabloError
 from vocablo.cli import show
 from vocablo.cli.arguments import model_path, spread
 
@@ -21,6 +21,7 @@ app = typer.Typer(
     help="The language-model workbench: train from your own text, then ask for the next word, a score, a continuation.",
     epilog="Start with: vocablo demo",
 )
+UsageError = typer.BadParameter.__mro__[1]  # typer doesn't export it
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Train a tokenizer, or look into one.")
 recipe_app = typer.Typer(no_args_is_help=True, help="List the recipes, or show one whole.")
 app.add_typer(tokenizer_app, name="tokenizer")
@@ -58,7 +59,7 @@ def demo(
 
 @app.command()
 def corpus(
-    sentences: Annotated[int, typer.Option(help="How many sentences.")] = 10000,
+    sentences: Annotated[int, typer.Option(min=1, help="How many sentences.")] = 10000,
     seed: Annotated[int, typer.Option(help="Seed: sentence i of a seed is always the same.")] = 0,
     out: Annotated[Path | None, typer.Option(help="A file, one sentence a line. [default: standard output]")] = None,
 ) -> None:
@@ -153,6 +154,8 @@ def pretrain(
     """Train a model from your own text."""
     from vocablo import api
 
+    if stray := [one for one in overrides or () if "=" not in one]:
+        raise ConfigError(f"What is {stray[0]!r}? Text is given with --text, and changes as section.key=value.")
     changes = {
         "text": text or None,
         "validation_text": validation_text or None,
@@ -201,6 +204,8 @@ def score(
     from vocablo import api
 
     lines = [line.rstrip("\n") for line in sys.stdin] if texts == ["-"] else texts
+    if not lines or not (end or any(lines)):
+        raise DataError("There is nothing to score: give a text, or --end for the probability that an empty one ends.")
     results = api.load(model_path(model), dtype=dtype).score(lines, end=end, stride=stride)
     show.result(results[0] if len(results) == 1 else results, json, show.scores)
 
@@ -260,8 +265,9 @@ def generate(
         repetition_penalty=repetition_penalty, seed=seed, stop=tuple(stop or ()), window=window,
     )  # fmt: skip
     if samples == 1 and not json:
+        pieces = loaded.stream(prompt, **options)
         typer.echo(prompt, nl=False)
-        for piece in loaded.stream(prompt, **options):
+        for piece in pieces:
             typer.echo(piece, nl=False)
             sys.stdout.flush()
         typer.echo()
@@ -324,18 +330,27 @@ def _root(
 
 
 def main() -> None:
-    """Entry point: every VocabloError is one line on standard error and exit code 2."""
+    """Entry point: whatever a user can put right is one line on standard error and exit code 2."""
     try:
-        app(args=spread(sys.argv[1:]))
+        sys.exit(app(args=spread(sys.argv[1:]), standalone_mode=False) or 0)
     except VocabloError as error:
-        print(f"vocablo: {error}", file=sys.stderr)
-        sys.exit(getattr(error, "exit_code", 2))
-    except KeyboardInterrupt:
-        print("vocablo: interrupted", file=sys.stderr)
-        sys.exit(130)
+        _leave(str(error), getattr(error, "exit_code", 2))
+    except UsageError as error:
+        command = error.ctx.command_path if error.ctx else "vocablo"
+        _leave(f"{error.format_message()} See `{command} --help`." if error.format_message() else "", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        _leave("interrupted", 130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        _leave(f"{error.filename or 'the system'}: {error.strerror or error}.", 2)
+
+
+def _leave(message: str, code: int) -> None:
+    if message:
+        print(f"vocablo: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ class _File:
         if self.table and first.strip():
             next(self._rows(lambda note: None, lambda size: None), None)
         elif self.column and not self.table:
-            raise DataError(f"{self.path} is plain text and has no columns: leave column={self.column!r} out.")
+            raise DataError(f"{self.path} is plain text and has no columns: leave --column {self.column} out.")
 
     def documents(self, unit: str, tell: Tell, advance: Callable[[int], None]) -> Iterator[Document]:
         """The documents of this file."""
@@ -219,7 +219,7 @@ class _File:
     def _check_column(self, names: Iterable[str]) -> None:
         names = list(names)
         if self.column is None:
-            raise DataError(f"{self.path} has the columns {', '.join(names)}: say which is the text with column=.")
+            raise DataError(f"{self.path} has the columns {', '.join(names)}: say which is the text with --column.")
         if self.column not in names:
             raise DataError(f"{self.path} has no column {self.column!r}{nearest(self.column, names)}")
 
@@ -267,7 +267,7 @@ class _File:
         found = self._detected()
         if found is None:
             raise DataError(
-                f"{self.path} reads well in no encoding that can be told from its bytes: name it with encoding=."
+                f"{self.path} reads well in no encoding that can be told from its bytes: name it with --encoding."
             )
         if found != "utf-8":
             tell(f"{self.path}: read as {found}")
@@ -287,7 +287,7 @@ class _File:
             hint = (
                 f"it reads well as {found}{known.get(found, '')}: pass --encoding {found}"
                 if found
-                else "name its encoding with --encoding"
+                else "it reads well in no other encoding either, so it may not be text; if it is, name its encoding with --encoding"
             )
             raise DataError(
                 f"{self.path} isn't valid {self.asked} at byte {done - pending + error.start} "

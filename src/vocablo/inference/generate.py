@@ -135,7 +135,7 @@ class _Writing:
         if model.context is not None and len(self.prompt) > model.context and not settings.window:
             raise ConfigError(
                 f"The prompt has {len(self.prompt)} tokens and the model reads {model.context}: "
-                "shorten it, or pass window=True to go on from its last part."
+                "shorten it, or pass --window (window=True) to go on from its last part."
             )
         before = self.prompt[0 if tokenizer.end_id is None else 1 :]
         self.samples = [_Sample(number, tokenizer, before, settings) for number in range(settings.samples)]

@@ -124,8 +124,8 @@ def spans(length: int, context: int | None, stride: int | None) -> Iterator[Span
         return
     if stride is None:
         raise ConfigError(
-            f"The text has {length} tokens and the model reads {context}: pass stride (such as {max(context // 2, 1)}) "
-            "to read it in overlapping windows."
+            f"The text has {length} tokens and the model reads {context}: pass --stride {max(context // 2, 1)} "
+            "(stride=, in Python) to read it in overlapping windows."
         )
     yield 0, 0, context
     scored = context

@@ -125,7 +125,9 @@ def perplexity(
     on from each to the next, as published results for Penn Treebank do (families that carry a state only).
     """
     if carry and not getattr(model, "carries", False):
-        raise ConfigError("carry=True needs a family that carries its state on, such as lstm; this model has none.")
+        raise ConfigError(
+            "carry needs a family that carries its state on, such as lstm, and this model has none: leave it out."
+        )
     total, state, last = Likelihood(), None, tokenizer.end_id
     with Progress("scoring", None, "tokens", quiet=quiet) as progress:
         for texts in _grouped(documents):

@@ -104,7 +104,9 @@ class Tokenizer:
         try:
             inner = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises the bare class
-            raise CheckpointError(f"{path} isn't a tokenizer that can be read: {error}") from None
+            raise CheckpointError(
+                f"{path} isn't a tokenizer that can be read ({error}): copy or download it again."
+            ) from None
         added = [token.content for token in inner.get_added_tokens_decoder().values()]
         return cls(inner, Specials.found(path.parent, added, inner.get_vocab()), read_json(path.parent / CONFIG))
 

@@ -190,7 +190,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         raise TrainingError(
             f"Step {self.done + 1}: {what}. No parameter was changed by this step and the checkpoints are intact. "
-            f"Use a smaller lr (now {self.settings.lr:g}), a longer warmup or clip"
+            f"Start again in another folder with a smaller lr (now {self.settings.lr:g}), a longer warmup or a smaller clip"
             + (", or dtype fp32." if self.settings.dtype != "fp32" else ".")
         )
 

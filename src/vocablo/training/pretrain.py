@@ -22,8 +22,8 @@ import torch
 
 from vocablo import checkpoint
 from vocablo.base import files, registry
-from vocablo.base.errors import ConfigError, DataError
-from vocablo.base.progress import Progress
+from vocablo.base.errors import ConfigError, DataError, TrainingError
+from vocablo.base.progress import Progress, tell
 from vocablo.base.random import seed_for
 from vocablo.data.readers import read_documents
 from vocablo.data.store import Store
@@ -33,14 +33,15 @@ from vocablo.text.tokenizer import Tokenizer
 from vocablo.training.loop import Trainer
 from vocablo.training.plan import Plan
 from vocablo.training.plan import plan as measure
-from vocablo.training.recipe import MODELS, DataSettings, Recipe, TokenizerSettings, families
-from vocablo.training.run import RunFolder, read_metrics
+from vocablo.training.recipe import LENGTHS, MODELS, DataSettings, Recipe, TokenizerSettings, families
+from vocablo.training.run import RunFolder, holds_run, read_metrics, require_free
 from vocablo.training.session import Session
 from vocablo.training.train import train
 from vocablo.training.watchers import Report, standard
 from vocablo.views.page import run_report
 
 FEW_DOCUMENTS = 20  # with fewer, the held-out part is a span of tokens and not of documents
+PLACEHOLDER = 1000  # a vocabulary to check settings with, before the true one is known
 WHOLE = 1 << 40  # a context that cuts no document
 
 
@@ -100,12 +101,11 @@ class Material:
 
 def run(recipe: Recipe, origin: dict[str, str], order: Order) -> PretrainResult:
     """Carry out a recipe. Raises a VocabloError before work starts for whatever can be known then."""
-    _check(recipe, order)
     module = registry.load(MODELS, families()[recipe.family])
+    _check(recipe, origin, order, module)
     with ExitStack() as stack:
         out = order.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if not order.dry_run and not order.resume:
-            _require_free(out)
+        _check_folders(out, order)
         material = prepare(recipe, out, order)
         config = module.config_for(recipe.family, recipe.size, material.tokenizer.size, recipe.context, recipe.model)
         if order.dry_run:
@@ -116,7 +116,7 @@ def run(recipe: Recipe, origin: dict[str, str], order: Order) -> PretrainResult:
         seeds = order.seeds or (recipe.train.seed,)
         results, model = [], None
         for seed in seeds:
-            folder = out if len(seeds) == 1 else out / f"seed-{seed}"
+            folder = _folder(out, seed, order)
             one = recipe.model_copy(update={"train": recipe.train.model_copy(update={"seed": seed})})
             torch.manual_seed(seed_for(seed, "init"))
             model = module.build(config)
@@ -129,21 +129,34 @@ def _counted(module: Any) -> bool:
     return bool(getattr(module, "COUNTED", False))
 
 
-def _check(recipe: Recipe, order: Order) -> None:
-    if not recipe.data.text:
+def _check(recipe: Recipe, origin: dict[str, str], order: Order, module: Any) -> None:
+    data = recipe.data
+    if not data.text:
         raise ConfigError("Which text? Give --text with files, folders or globs.")
     if order.out is None and not order.dry_run:
         raise ConfigError("Where to? Give --out FOLDER.")
     if len(set(order.seeds)) != len(order.seeds):
         raise ConfigError(f"The seeds {' '.join(map(str, order.seeds))} repeat.")
+    module.config_for(recipe.family, recipe.size, PLACEHOLDER, recipe.context, recipe.model)
+    lengths = [name for name in LENGTHS if origin.get(f"train.{name}") == "command line"]
+    if _counted(module) and lengths:
+        raise ConfigError(f"{recipe.family} is counted once and makes no steps: leave {' and '.join(lengths)} out.")
+    if data.validation_text:  # looks into the files before the first document is asked for
+        read_documents(data.validation_text, documents=data.documents, column=data.column, encoding=data.encoding)
 
 
-def _require_free(out: Path) -> None:
-    """An occupied folder is refused before the text is read; the run folder itself makes the final check."""
-    if (out / "run" / "state.json").exists() or (out / "config.json").exists():
-        raise ConfigError(
-            f"{out} already holds a model or a run: add --resume to go on with it, or choose another --out."
-        )
+def _folder(out: Path, seed: int, order: Order) -> Path:
+    return out if len(order.seeds) < 2 else out / f"seed-{seed}"
+
+
+def _check_folders(out: Path, order: Order) -> None:
+    """Before the text is read: nothing in the way of a new run, or a run to go on with."""
+    folders = [_folder(out, seed, order) for seed in order.seeds or (0,)]
+    if order.resume and not any(map(holds_run, folders)):
+        raise TrainingError(f"{out} holds no run to resume: start one without --resume.")
+    if not order.dry_run and not order.resume:
+        for folder in [out] if out.is_file() else folders:
+            require_free(folder)
 
 
 def prepare(recipe: Recipe, out: Path, order: Order) -> Material:
@@ -203,7 +216,7 @@ def _texts(data: DataSettings, sources: tuple[str, ...], quiet: bool) -> Iterato
 
 
 def _store(data: DataSettings, sources: tuple[str, ...], tokenizer: Tokenizer, folder: Path, order: Order) -> Store:
-    return Store.build(
+    store = Store.build(
         sources,
         tokenizer,
         folder,
@@ -212,6 +225,9 @@ def _store(data: DataSettings, sources: tuple[str, ...], tokenizer: Tokenizer, f
         encoding=data.encoding,
         quiet=order.quiet,
     )
+    for note in [] if order.quiet else store.notes:
+        tell(note)
+    return store
 
 
 def _pretext(recipe: Recipe, material: Material) -> causal.Pretext:
@@ -232,14 +248,15 @@ def _descend(
     """Train by gradient descent."""
     pretext = _pretext(recipe, material)
     values = recipe.model_dump(exclude_none=True)
-    folder = RunFolder.open(out) if order.resume else RunFolder.create(out, values, origin)
+    resume = order.resume and holds_run(out)  # of several seeds, some may not have begun
+    folder = RunFolder.open(out) if resume else RunFolder.create(out, values, origin)
     sample = None
     if recipe.train.sample_every is not None:
         settings = GenerateSettings(max_tokens=60, seed=recipe.train.seed)
         sample = lambda: generate(model, material.tokenizer, "", settings)[0].text  # noqa: E731
     watchers = list(standard(recipe.train, material.held_out, quiet=order.quiet, sample=sample))
     watchers.append(Report(lambda session: _report(recipe, session, material)))
-    result = train(model, pretext, recipe.train, folder, watchers, material.tokenizer, order.resume)
+    result = train(model, pretext, recipe.train, folder, watchers, material.tokenizer, resume)
     best = None if result.best is None else result.best.loss
     return SeedResult(recipe.train.seed, str(out), best, result.steps, result.seconds, result.stopped_by)
 

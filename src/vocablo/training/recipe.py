@@ -91,7 +91,8 @@ def resolve(
         layers.append((recipe, config.read_toml(Path(recipe))))
     else:
         raise ConfigError(f"There is no recipe {recipe!r}{nearest(recipe, named)}; or give a .toml file.")
-    layers += [("command line", without_none(given)), ("command line", config.overrides(overrides))]
+    asked, _ = config.merge([("", without_none(given)), ("", config.overrides(overrides))])
+    layers.append(("command line", asked))
     values, origin = config.merge(_last_length(layers))
     if values["family"] != family:
         raise ConfigError(f"The recipe {recipe!r} is for {values['family']!r}, not for {family!r}.")

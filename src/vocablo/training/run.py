@@ -78,16 +78,8 @@ class RunFolder:
         ``origin`` says where each value of the recipe came from; ``writes`` None lets only the first rank write.
         """
         out, writes = Path(out), _first(writes)
-        if writes and out.exists():
-            if not out.is_dir():
-                raise TrainingError(f"{out} is a file: choose another folder.")
-            if (out / "run" / "state.json").exists():
-                raise TrainingError(f"{out} already holds a run: {RESUME}, or choose another folder.")
-            others = [path.name for path in out.iterdir() if path.name != "run" and not path.name.startswith(TEMPORARY)]
-            if others:
-                raise TrainingError(
-                    f"{out} already holds other files ({', '.join(sorted(others)[:3])}): choose an empty or new folder."
-                )
+        if writes:
+            require_free(out)
         run = cls(out, writes)
         if writes:
             write_text(run.folder / "recipe.toml", to_toml(recipe, origin))
@@ -96,7 +88,7 @@ class RunFolder:
     @classmethod
     def open(cls, out: Path, *, writes: bool | None = None) -> RunFolder:
         """The folder of an earlier run. Raises TrainingError when there is none."""
-        if not (Path(out) / "run" / "recipe.toml").exists():
+        if not holds_run(Path(out)):
             raise TrainingError(f"{out} holds no run to resume: start one without --resume.")
         return cls(out, writes)
 
@@ -204,6 +196,32 @@ class RunFolder:
             raise TrainingError(
                 f"Another process is training in {self.out}: wait for it or choose another folder."
             ) from None
+
+
+def holds_run(out: Path) -> bool:
+    """Whether a run was begun in ``out``."""
+    return (out / "run" / "recipe.toml").exists()
+
+
+def require_free(out: Path) -> None:
+    """Raise TrainingError when ``out`` holds a run, a model or anything else, so that nothing is ever mixed."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise TrainingError(f"{out} is a file: choose another folder.")
+    state = out / "run" / "state.json"
+    if state.exists():
+        finished = '"finished"' in state.read_text(encoding="utf-8", errors="replace")
+        raise TrainingError(
+            f"{out} already holds a finished run: choose another folder."
+            if finished
+            else f"{out} already holds a run: {RESUME}, or choose another folder."
+        )
+    others = [path.name for path in out.iterdir() if path.name != "run" and not path.name.startswith(TEMPORARY)]
+    if others:
+        raise TrainingError(
+            f"{out} already holds other files ({', '.join(sorted(others)[:3])}): choose an empty or new folder."
+        )
 
 
 def _first(writes: bool | None) -> bool:

@@ -39,8 +39,6 @@ __all__ = [
     "write_arpa",
 ]
 
-DTYPES = ("fp32", "bf16", "int8")
-
 
 class LanguageModel:
     """A model that reads from left to right, with its tokenizer: what ``load`` returns for n-gram, RNN and GPT alike."""
@@ -97,23 +95,16 @@ class LanguageModel:
 def load(folder_or_name: str | Path, *, dtype: str | None = None) -> LanguageModel:
     """A model from a folder, an ARPA file (``.arpa``, ``.arpa.gz``) or a hub name, ready to be asked.
 
-    ``dtype`` is the precision of the weights: ``fp32`` (default), ``bf16``, or ``int8`` (quantised linear layers).
+    ``dtype`` is the precision of the weights: ``fp32`` (default) or ``bf16``.
     Raises CheckpointError for a folder that can't be read and ConfigError for a model without a tokenizer.
     """
-    if dtype is not None and dtype not in DTYPES:
-        raise ConfigError(f"There is no dtype {dtype!r}{nearest(dtype, DTYPES)}")
-    loaded = checkpoint.load(str(folder_or_name))
+    loaded = checkpoint.load(str(folder_or_name), dtype=dtype)
     if loaded.tokenizer is None:
         raise ConfigError(f"{folder_or_name} has no tokenizer.json: put the model's tokenizer beside it.")
     if loaded.model.reads != "left":
         raise ConfigError(
             f"{folder_or_name} reads {loaded.model.reads!r}; these verbs need a model that reads from the left."
         )
-    loaded.model.eval()
-    if dtype in ("bf16", "int8"):
-        from vocablo.nn.quantize import quantize
-
-        quantize(loaded.model, dtype)
     return LanguageModel(loaded.model, loaded.tokenizer)
 
 

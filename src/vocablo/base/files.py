@@ -30,6 +30,10 @@ def storage_errors(path: Path) -> Iterator[None]:
                 f"No space left to write {path} ({free:.1f} MiB free): free some space or choose another folder. "
                 "What was there before is intact."
             ) from error
+        if error.errno == errno.EFBIG:
+            raise StorageError(
+                f"Can't write {path}: this system allows no file so large; raise the limit (ulimit -f) or choose another disk."
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StorageError(f"No permission to write {path}: choose another folder.") from error
         raise StorageError(f"Can't write {path}: {error.strerror or error}.") from error

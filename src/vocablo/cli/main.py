@@ -21,6 +21,7 @@ app = typer.Typer(
     help="The language-model workbench: train from your own text, then ask for the next word, a score, a continuation.",
     epilog="Start with: vocablo demo",
 )
+INTERRUPTED = 130  # 128 + SIGINT, which typer returns as well
 UsageError = typer.BadParameter.__mro__[1]  # typer doesn't export it
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Train a tokenizer, or look into one.")
 recipe_app = typer.Typer(no_args_is_help=True, help="List the recipes, or show one whole.")
@@ -38,7 +39,7 @@ Encoding = Annotated[str, typer.Option(help="The text's encoding; auto takes the
 Stride = Annotated[
     int | None, typer.Option(help="Step of the sliding window for text longer than the model's context.")
 ]
-Dtype = Annotated[str | None, typer.Option(help="Weights at inference: fp32, bf16 or int8. [default: fp32]")]
+Dtype = Annotated[str | None, typer.Option(help="Weights at inference: fp32 or bf16. [default: fp32]")]
 
 
 @app.command()
@@ -332,14 +333,15 @@ def _root(
 def main() -> None:
     """Entry point: whatever a user can put right is one line on standard error and exit code 2."""
     try:
-        sys.exit(app(args=spread(sys.argv[1:]), standalone_mode=False) or 0)
+        code = app(args=spread(sys.argv[1:]), standalone_mode=False) or 0
+        _leave("interrupted" if code == INTERRUPTED else "", code)
     except VocabloError as error:
         _leave(str(error), getattr(error, "exit_code", 2))
     except UsageError as error:
         command = error.ctx.command_path if error.ctx else "vocablo"
         _leave(f"{error.format_message()} See `{command} --help`." if error.format_message() else "", 2)
     except (KeyboardInterrupt, typer.Abort):
-        _leave("interrupted", 130)
+        _leave("interrupted", INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

@@ -131,6 +131,8 @@ def _counted(module: Any) -> bool:
 
 def _check(recipe: Recipe, origin: dict[str, str], order: Order, module: Any) -> None:
     data = recipe.data
+    if order.resume and order.out is None:
+        raise ConfigError("Which run? Give its folder with --out.")
     if not data.text:
         raise ConfigError("Which text? Give --text with files, folders or globs.")
     if order.out is None and not order.dry_run:

@@ -118,8 +118,10 @@ def _dense(
     query = q.view(count, height, heads, size).transpose(1, 2)  # [B, H, T, K]
     key = k.view(count, width, heads, size).transpose(1, 2)
     value = v.view(count, width, heads, size).transpose(1, 2)
-    if dropout and q.device.type == "cpu":
-        return _WithDropout.apply(query, key, value, look.causal, scale, dropout).reshape(count * height, heads, size)  # type: ignore[no-any-return]
+    # The fused kernel of the CPU can't drop, and its backward pass in bfloat16 is slower than plain products.
+    if q.device.type == "cpu" and (dropout or (q.dtype == torch.bfloat16 and height == width)):
+        out = _OnCpu.apply(query, key, value, look.causal, scale, dropout)
+        return out.transpose(1, 2).reshape(count * height, heads, size)
     if look.causal and height != width:
         mask = ~_future(height, width, q.device)
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
@@ -128,8 +130,8 @@ def _dense(
     return out.transpose(1, 2).reshape(count * height, heads, size)
 
 
-class _WithDropout(torch.autograd.Function):
-    """Attention with dropout on the weights, for the CPU, where the fused kernel can't drop.
+class _OnCpu(torch.autograd.Function):
+    """Attention with dropout on the weights, for the CPU; without dropout, only the backward pass is its own.
 
     One sequence at a time, so that its weights [H, T, S] stay in the cache; they are computed again in the backward pass
     and the mask is drawn again from a saved seed, so neither is kept.
@@ -137,19 +139,21 @@ class _WithDropout(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, p: float) -> Tensor:
-        ctx.seed = int(torch.empty((), dtype=torch.int64).random_())
+        ctx.seed = int(torch.empty((), dtype=torch.int64).random_()) if p else 0
         ctx.save_for_backward(q, k, v)
         ctx.settings = (causal, scale, p)
+        if not p:
+            return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
         count, heads, height, size = q.shape
         out = torch.empty(count, height, heads, size, dtype=q.dtype)
-        future = _future(height, k.shape[2], q.device) if causal else None
+        hidden = _hidden(height, k.shape[2], causal, q)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(ctx.seed)
             for b in range(count):
-                alpha = _weights(q[b], k[b], future, scale)
+                alpha = _weights(q[b] * scale, k[b], hidden)
                 alpha *= keep_mask(alpha.shape, p, alpha.dtype)
                 out[b] = torch.bmm(alpha, v[b]).transpose(0, 1)
-        return out
+        return out.transpose(1, 2)
 
     @staticmethod
     # pyrefly: ignore[bad-override]
@@ -159,27 +163,37 @@ class _WithDropout(torch.autograd.Function):
         count, _heads, height, _size = q.shape
         # Laid out as the projections are, [B, T, H, K], so that nothing is copied on the way out.
         grads = [torch.empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3], dtype=x.dtype) for x in (q, k, v)]
-        future = _future(height, k.shape[2], q.device) if causal else None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(ctx.seed)
+        hidden = _hidden(height, k.shape[2], causal, q)
+        with torch.random.fork_rng(devices=[], enabled=p > 0):
+            if p:
+                torch.manual_seed(ctx.seed)
             for b in range(count):
-                alpha = _weights(q[b], k[b], future, scale)
-                mask = keep_mask(alpha.shape, p, alpha.dtype)
-                above = upstream[b].transpose(0, 1)  # [H, T, K]
-                grads[2][b] = torch.bmm((alpha * mask).transpose(1, 2), above).transpose(0, 1)
-                inner = torch.bmm(above, v[b].transpose(1, 2)).mul_(mask)
-                inner = torch._softmax_backward_data(inner, alpha, 2, alpha.dtype).mul_(scale)
-                grads[0][b] = torch.bmm(inner, k[b]).transpose(0, 1)
-                grads[1][b] = torch.bmm(inner.transpose(1, 2), q[b]).transpose(0, 1)
+                query, above = q[b] * scale, upstream[b]
+                alpha = _weights(query, k[b], hidden)
+                inner = torch.bmm(above, v[b].transpose(1, 2))
+                dropped = alpha
+                if p:
+                    mask = keep_mask(alpha.shape, p, alpha.dtype)
+                    dropped, inner = alpha * mask, inner.mul_(mask)
+                grads[2][b] = torch.bmm(dropped.transpose(1, 2), above).transpose(0, 1)
+                inner = torch._softmax_backward_data(inner, alpha, 2, alpha.dtype)
+                grads[0][b] = torch.bmm(inner, k[b]).mul_(scale).transpose(0, 1)
+                grads[1][b] = torch.bmm(inner.transpose(1, 2), query).transpose(0, 1)
         dq, dk, dv = (grad.transpose(1, 2) for grad in grads)
         return dq, dk, dv, None, None, None
 
 
-def _weights(q: Tensor, k: Tensor, future: Tensor | None, scale: float) -> Tensor:
-    scores = torch.bmm(q, k.transpose(1, 2)).mul_(scale)
-    if future is not None:
-        scores.masked_fill_(future, -math.inf)
-    return scores.softmax(dim=2)
+def _hidden(height: int, width: int, causal: bool, like: Tensor) -> Tensor | None:
+    """What is added to the scores [T, S]: minus infinity where a query may not look; None when it may look everywhere."""
+    if not causal:
+        return None
+    return torch.zeros(1, height, width, dtype=like.dtype).masked_fill_(_future(height, width, like.device), -math.inf)
+
+
+def _weights(q: Tensor, k: Tensor, hidden: Tensor | None) -> Tensor:
+    """Softmax of the scores of scaled queries, [H, T, S]."""
+    turned = k.transpose(1, 2)
+    return (torch.bmm(q, turned) if hidden is None else torch.baddbmm(hidden, q, turned)).softmax(dim=2)
 
 
 def _future(height: int, width: int, device: torch.device) -> Tensor:

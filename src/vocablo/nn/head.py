@@ -39,8 +39,8 @@ def target_log_probs(
     return _TargetLogProbs.apply(chosen, ids, weight, bias)  # type: ignore[no-any-return]
 
 
-def _chunks(count: int, vocab: int) -> range:
-    return range(0, count, max(16, CHUNK_BYTES // (4 * vocab)))
+def _chunks(count: int, weight: Tensor) -> range:
+    return range(0, count, max(16, CHUNK_BYTES // (weight.element_size() * weight.shape[0])))
 
 
 class _Gradients:
@@ -104,7 +104,7 @@ def _over_chunks(
     vocab = weight.shape[0]
     result = torch.empty(len(ids), dtype=torch.float32, device=states.device)
     piece = max(8, PIECE_BYTES // (4 * vocab))
-    chunks = _chunks(len(ids), vocab)
+    chunks = _chunks(len(ids), weight)
     for begin in chunks:
         rows = slice(begin, begin + chunks.step)
         logits = F.linear(states[rows], weight, None if bias is None else bias.to(weight.dtype))

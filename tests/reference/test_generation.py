@@ -54,9 +54,6 @@ def naive_greedy(model, tokenizer, prompt, count):
     return ids[start:]
 
 
-# greedy
-
-
 @pytest.mark.parametrize("prompt", ["", "la luna", "el perro mira la"])
 def test_greedy_is_the_loop_without_a_cache(model, words, prompt):
     (found,) = write(model, words, prompt, greedy=True, max_tokens=25)
@@ -89,9 +86,6 @@ def test_greedy_is_what_transformers_generates(tmp_path):
                 )[0, len(ids) :]
             (found,) = write(ours, tokenizer, prompt, greedy=True, max_tokens=20, repetition_penalty=penalty)
             assert list(found.ids) == expected.tolist()
-
-
-# the processors
 
 
 def processed(logits, history, settings):
@@ -132,9 +126,6 @@ def test_every_combination_of_filters_is_that_of_transformers(penalty):
         settings = SamplingSettings(**dict(zip(names, values, strict=True)), repetition_penalty=penalty)
         ours = distribution(logits, history, settings)
         torch.testing.assert_close(ours, processed(logits, history, settings), atol=1e-6, rtol=1e-5)
-
-
-# sampling
 
 
 @pytest.mark.parametrize("changes", [{}, {"temperature": 0.7, "top_p": 0.9}, {"top_k": 3}, {"min_p": 0.1}])
@@ -187,9 +178,6 @@ def test_samples_do_not_depend_on_torch_s_own_random_numbers(words):
     first = write(model, words, "la", max_tokens=12)
     torch.manual_seed(1)
     assert write(model, words, "la", max_tokens=12) == first
-
-
-# how a text ends
 
 
 def test_max_tokens_counts_what_is_generated(model, words):
@@ -261,9 +249,6 @@ def test_wrong_settings_are_refused():
     for wrong in ({"max_tokens": 0}, {"samples": 0}, {"temperature": -1.0}, {"stop": "."}):
         with pytest.raises(ValidationError):
             GenerateSettings(**wrong)
-
-
-# text
 
 
 def long_text(model, tokenizer, **settings):

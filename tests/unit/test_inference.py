@@ -36,9 +36,6 @@ def words():
     return kind("word")
 
 
-# score
-
-
 @pytest.mark.parametrize("make", [lambda v: gpt(v, 80), lstm], ids=["gpt", "lstm"])
 @pytest.mark.parametrize("end", [False, True])
 def test_a_score_is_the_chain_rule(tokenizer, make, end):
@@ -110,9 +107,6 @@ def test_bits_per_byte_are_those_of_exact_text_only(words):
     assert lossy.bits_per_byte is None
 
 
-# windows
-
-
 @pytest.mark.parametrize(("length", "context", "stride"), [(1, 4, 2), (4, 4, 1), (5, 4, 4), (17, 4, 1), (18, 5, 3)])
 def test_windows_score_each_token_once_with_enough_before_it(length, context, stride):
     scored = []
@@ -155,9 +149,6 @@ def test_a_text_over_the_context_is_an_error_that_names_the_way_out(words):
 def test_a_model_and_a_tokenizer_of_other_sizes_are_refused(words):
     with pytest.raises(ConfigError, match="belong together"):
         score(gpt(5), words, [TEXTS[0]])
-
-
-# perplexity
 
 
 def test_perplexity_of_documents_is_that_of_their_scores(tokenizer):
@@ -207,9 +198,6 @@ def test_asking_leaves_a_model_in_training_as_it_was(words):
     next_words(model, words, "el gato", 3)
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())
-
-
-# next
 
 
 def test_next_tokens_are_the_softmax(tokenizer):

@@ -120,7 +120,7 @@ def _documents(files: list[_File], unit: str, tell: Tell, advance: Callable[[int
         for document in file.documents(unit, tell, advance):
             here = some = True
             yield document
-        if not here:
+        if not here and len(files) > 1:
             tell(f"{file.path}: no text in it, left out")
     if not some:
         names = ", ".join(str(file.path) for file in files[:3]) + (", ..." if len(files) > 3 else "")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import vocablo
 from vocablo import api, checkpoint
 from vocablo.contract import Tokens
 from vocablo.models import ngram
@@ -209,3 +210,21 @@ def test_penn_treebank(tmp_path):
         told = api.load(out).perplexity(TREEBANK / "ptb.test.txt", documents="line", carry=bool(cache))
         assert told.tokens == 82_430
         assert told.perplexity == pytest.approx(expected, abs=1e-3)
+
+
+def test_held_out_perplexity_with_a_cache_goes_on_over_documents(tmp_path):
+    train, held_out = tmp_path / "train.txt", tmp_path / "held-out.txt"
+    train.write_text("a b c\nb c a\nc a b\na c b\n" * 5, encoding="utf-8")
+    held_out.write_text("a a b\na b b\nc a a\n", encoding="utf-8")
+    result = vocablo.pretrain(
+        "ngram",
+        text=train,
+        data={"documents": "line", "validation_text": [held_out]},
+        out=tmp_path / "model",
+        overrides=["model.cache.length=4", "model.cache.weight=0.3"],
+        quiet=True,
+    )
+    model = vocablo.load(tmp_path / "model")
+    carried = model.perplexity(held_out, documents="line", carry=True).perplexity
+    assert result.perplexity == pytest.approx(carried, rel=1e-5)
+    assert carried != pytest.approx(model.perplexity(held_out, documents="line").perplexity, rel=1e-3)

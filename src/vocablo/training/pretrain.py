@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vocablo import checkpoint
@@ -28,6 +29,7 @@ from vocablo.base.random import seed_for
 from vocablo.data.readers import read_documents
 from vocablo.data.store import Store
 from vocablo.inference.generate import GenerateSettings, generate
+from vocablo.inference.reading import carried
 from vocablo.pretexts import causal
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.training.loop import Trainer
@@ -272,7 +274,7 @@ def _count(
     try:
         with Progress("count", len(material.train.tokens), "tokens", quiet=order.quiet) as progress:
             model.fit(material.train, progress)
-        loss = None if material.held_out is None else held_out_loss(model, material.held_out)
+        loss = None if material.held_out is None else counted_loss(model, material.held_out)
         with files.replacing(folder.folder / "model") as temporary:
             temporary.mkdir()
             checkpoint.write(temporary, model, material.tokenizer)
@@ -293,6 +295,14 @@ def held_out_loss(model: Any, store: Store) -> float:
         term = pretext.terms(model, batch, None)[0]["causal"]
         total, count = total + float(term.total), count + term.count
     return total / count
+
+
+def counted_loss(model: Any, store: Store) -> float:
+    """The same for a counted family; a cache, when there is one, goes on from document to document."""
+    if not model.carries:
+        return held_out_loss(model, store)
+    stream = np.concatenate([[store.end_id], np.asarray(store.tokens, dtype=np.int64)])
+    return -float(carried(model, stream, None)[0].mean())
 
 
 def _report(recipe: Recipe, session: Session, material: Material) -> None:

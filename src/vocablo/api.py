@@ -134,8 +134,9 @@ def pretrain(
     data = dict(data or {})
     if text is not None:
         data["text"] = [text] if isinstance(text, (str, Path)) else list(text)
-    if data.get("text"):
-        data["text"] = [str(one) for one in data["text"]]
+    for key in ("text", "validation_text"):
+        if data.get(key):
+            data[key] = [str(one) for one in data[key]]
     given = {
         "size": size,
         "data": data,

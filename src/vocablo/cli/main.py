@@ -339,7 +339,8 @@ def main() -> None:
         _leave(str(error), getattr(error, "exit_code", 2))
     except UsageError as error:
         command = error.ctx.command_path if error.ctx else "vocablo"
-        _leave(f"{error.format_message()} See `{command} --help`." if error.format_message() else "", 2)
+        message = error.format_message().rstrip(".")  # empty: the help was shown, for want of a command
+        _leave(f"{message}. See `{command} --help`." if message else "", 2)
     except (KeyboardInterrupt, typer.Abort):
         _leave("interrupted", INTERRUPTED)
     except BrokenPipeError:

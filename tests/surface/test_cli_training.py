@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from command_line import SMALL, material, refused, vocablo
+from vocablo.training.watchers import Log
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -136,18 +137,23 @@ def test_a_loss_that_is_not_finite(tmp_path):
     refused(done, "Step 2", "loss is nan", "smaller lr", "1e+30", early=False)
 
 
-def test_ctrl_c_saves_and_resume_goes_on(tmp_path, monkeypatch):
-    from vocablo.training.watchers import Log
-
+@contextlib.contextmanager
+def ctrl_c_after(step: int):
+    """A Ctrl-C arrives when this step of a run was made."""
     called = Log.__call__
 
-    def interrupted(self, step):
-        called(self, step)
-        if step.step == 4:
+    def interrupted(self, made):
+        called(self, made)
+        if made.step == step:
             signal.raise_signal(signal.SIGINT)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Log, "__call__", interrupted)
+        yield
+
+
+def test_ctrl_c_saves_and_resume_goes_on(tmp_path):
+    with ctrl_c_after(4):
         done = tiny(tmp_path / "m", "--steps", "9")
     refused(done, "SIGINT", "step 4 of 9", "saved", "--resume", code=130, early=False)
     refused(vocablo("next", "el", "-m", str(tmp_path / "m")), "isn't finished", "--resume")
@@ -159,6 +165,20 @@ def test_ctrl_c_saves_and_resume_goes_on(tmp_path, monkeypatch):
     assert straight.code == 0
     resumed, whole = (tmp_path / name / "model.safetensors" for name in ("m", "straight"))
     assert resumed.read_bytes() == whole.read_bytes()
+
+
+def test_of_several_seeds_resume_goes_on_with_one_and_begins_the_next(tmp_path):
+    given = ["--steps", "4", "--seeds", "3", "5", "--json"]
+    with ctrl_c_after(2):
+        refused(tiny(tmp_path / "m", *given), "seed-3", "--resume", code=130)
+    refused(tiny(tmp_path / "m", *given), "seed-3", "--resume")
+    done = tiny(tmp_path / "m", *given, "--resume")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert [one["seed"] for one in told["seeds"]] == [3, 5]
+    assert told["perplexity_deviation"] > 0
+    straight = json.loads(tiny(tmp_path / "straight", *given).out)
+    assert told["perplexity"] == straight["perplexity"]
 
 
 def test_ctrl_c_of_the_whole_program(tmp_path):

@@ -43,6 +43,7 @@ TEXT = ["--text", "text.txt"]
         ("gpt", [*TEXT, "trian.lr=1"], ["trian", "did you mean 'train'"]),
         ("gpt", [*TEXT, "model.stack.layer=1"], ["stack.layer", "did you mean 'layers'"]),
         ("gpt", [*TEXT, "train.lr=abc"], ["train.lr", "number", "'abc'"]),
+        ("gpt", [*TEXT, "train=3"], ["train is a section", "train.key=value"]),
         ("gpt", [*TEXT, "train.lr=-1"], ["train.lr", "greater than 0"]),
         ("gpt", [*TEXT, "train.lr=inf"], ["train.lr", "finite"]),
         ("gpt", [*TEXT, "model.stack.layers=abc"], ["stack.layers", "integer", "'abc'"]),

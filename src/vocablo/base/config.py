@@ -97,6 +97,8 @@ def _explain(kind: type[BaseModel], item: Any) -> str:
     if item["type"] == "extra_forbidden":
         return f"unknown key {dotted!r}{nearest(path[-1], _fields_at(kind, path[:-1]))}"
     message = item["msg"].removeprefix("Value error, ")
+    if item["type"] in ("model_type", "dict_type"):
+        return f"{dotted} is a section: write {dotted}.key=value (got {item['input']!r})"
     if isinstance(item["input"], (Mapping, BaseModel)):  # a rule about several keys: it names them itself
         return f"{dotted}: {message}" if dotted else message
     return f"{dotted}: {message} (got {item['input']!r})"

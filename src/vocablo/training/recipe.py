@@ -107,6 +107,7 @@ def _last_length(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[
     replaced = False
     for name, values in reversed(layers):
         train = values.get("train", {})
+        train = train if isinstance(train, Mapping) else {}  # what isn't a section is refused later, by its name
         if replaced:
             values = {**values, "train": {key: value for key, value in train.items() if key not in LENGTHS}}
         replaced = replaced or any(key in train for key in LENGTHS)

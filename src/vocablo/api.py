@@ -23,6 +23,7 @@ from vocablo.inference.generate import GenerateSettings, Generation
 from vocablo.inference.next import NextTokens, NextWords
 from vocablo.inference.score import Score
 from vocablo.measures.likelihood import Likelihood
+from vocablo.nn.quantize import quantize
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.training import pretrain as pretraining
 from vocablo.training import recipe as recipes_room
@@ -38,6 +39,8 @@ __all__ = [
     "train_tokenizer",
     "write_arpa",
 ]
+
+DTYPES = ("fp32", "bf16", "int8")
 
 
 class LanguageModel:
@@ -95,16 +98,20 @@ class LanguageModel:
 def load(folder_or_name: str | Path, *, dtype: str | None = None) -> LanguageModel:
     """A model from a folder, an ARPA file (``.arpa``, ``.arpa.gz``) or a hub name, ready to be asked.
 
-    ``dtype`` is the precision of the weights: ``fp32`` (default) or ``bf16``.
+    ``dtype`` is the precision of the weights: ``fp32`` (default), ``bf16``, or ``int8`` (see ``nn/quantize.py``).
     Raises CheckpointError for a folder that can't be read and ConfigError for a model without a tokenizer.
     """
-    loaded = checkpoint.load(str(folder_or_name), dtype=dtype)
+    if dtype is not None and dtype not in DTYPES:
+        raise ConfigError(f"There is no dtype {dtype!r}{nearest(dtype, DTYPES)}")
+    loaded = checkpoint.load(str(folder_or_name))
     if loaded.tokenizer is None:
         raise ConfigError(f"{folder_or_name} has no tokenizer.json: put the model's tokenizer beside it.")
     if loaded.model.reads != "left":
         raise ConfigError(
             f"{folder_or_name} reads {loaded.model.reads!r}; these verbs need a model that reads from the left."
         )
+    if dtype in ("bf16", "int8"):
+        quantize(loaded.model, dtype)
     return LanguageModel(loaded.model, loaded.tokenizer)
 
 

@@ -39,7 +39,7 @@ Encoding = Annotated[str, typer.Option(help="The text's encoding; auto takes the
 Stride = Annotated[
     int | None, typer.Option(help="Step of the sliding window for text longer than the model's context.")
 ]
-Dtype = Annotated[str | None, typer.Option(help="Weights at inference: fp32 or bf16. [default: fp32]")]
+Dtype = Annotated[str | None, typer.Option(help="Weights at inference: fp32, bf16 or int8. [default: fp32]")]
 
 
 @app.command()

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -144,7 +143,7 @@ class RecurrentLM(nn.Module):
 
     def logits(self, states: Float[Tensor, "M D"]) -> Float[Tensor, "M V"]:
         """Scores of the next token, before the softmax."""
-        return F.linear(states, self.head.weight, self.head.bias)
+        return self.head(states)
 
     def target_log_probs(self, states: Tensor, at: Int[Tensor, "M"], ids: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
         """log p(ids[m] | states[at[m]]) in nats."""

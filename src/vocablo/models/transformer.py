@@ -228,6 +228,7 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.stack.layers))
         self.final_norm = layer_norm(config) if config.norm.final else nn.Identity()
         self.head = None if config.head.tied else nn.Linear(width, self.vocab, bias=False)
+        self.step: Any = None  # ``extend`` in one call, where nn/quantize.py has made the weights compact
         self.apply(_initialise)
         for layer in self.layers:
             for ends in (layer.attention.out, layer.feed_forward.down):  # type: ignore[union-attr]
@@ -248,6 +249,8 @@ class Transformer(nn.Module):
 
     def extend(self, tokens: Tokens, state: KeyValueCache | None) -> tuple[Float[Tensor, "B V"], KeyValueCache]:
         """Read more tokens of each of B sequences; logits after each one's last. Only for inference."""
+        if self.step is not None and (read := self.step(tokens, state)) is not None:
+            return read
         fences = tokens.fences
         cache = KeyValueCache(len(self.layers), fences.count, self.context) if state is None else state
         positions = tokens.positions if state is None else cache.continued(tokens)

@@ -1,4 +1,4 @@
-"""The Python face: ``load``, ``pretrain``, ``train_tokenizer`` and what a loaded model can be asked.
+"""The Python face: ``load``, ``pretrain``, ``train_tokenizer``; what a loaded model can be asked is in ``inference/``.
 
 Every command of the command line is one of these calls, and its ``--json`` object has the result's attribute names.
 """
@@ -16,13 +16,7 @@ from vocablo.base import config, registry
 from vocablo.base.errors import ConfigError, nearest
 from vocablo.base.progress import tell
 from vocablo.data.readers import read_documents
-from vocablo.inference import generate as generating
-from vocablo.inference import next as asking
-from vocablo.inference import score as scoring
-from vocablo.inference.generate import GenerateSettings, Generation
-from vocablo.inference.next import NextTokens, NextWords
-from vocablo.inference.score import Score
-from vocablo.measures.likelihood import Likelihood
+from vocablo.inference.left_model import LanguageModel
 from vocablo.nn.quantize import quantize
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.training import pretrain as pretraining
@@ -41,58 +35,6 @@ __all__ = [
 ]
 
 DTYPES = ("fp32", "bf16", "int8")
-
-
-class LanguageModel:
-    """A model that reads from left to right, with its tokenizer: what ``load`` returns for n-gram, RNN and GPT alike."""
-
-    def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
-        self.model, self.tokenizer = model, tokenizer
-
-    def next(self, prompt: str, *, k: int = 10, among: Sequence[str] | None = None) -> NextWords:
-        """The k most probable next words (or the named candidates), each the sum over its token paths."""
-        return asking.next_words(self.model, self.tokenizer, prompt, k, among=among)
-
-    def next_tokens(self, prompt: str, *, k: int = 10) -> NextTokens:
-        """The k most probable next tokens."""
-        return asking.next_tokens(self.model, self.tokenizer, prompt, k)
-
-    def score(self, texts: str | Sequence[str], *, end: bool = False, stride: int | None = None) -> list[Score]:
-        """Log-probability by the chain rule, in nats, of each text; ``end`` adds that of the text ending there."""
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        return scoring.score(self.model, self.tokenizer, texts, end=end, stride=stride)
-
-    def perplexity(
-        self,
-        sources: str | Path | Sequence[str | Path],
-        *,
-        documents: str = "file",
-        column: str | None = None,
-        encoding: str = "utf-8",
-        stride: int | None = None,
-        carry: bool = False,
-        quiet: bool = True,
-    ) -> Likelihood:
-        """Perplexity and bits per byte of files; every document's ``<end>`` is counted. See ``read_documents``."""
-        listed = [sources] if isinstance(sources, (str, Path)) else list(sources)
-        notes = None if quiet else tell
-        texts = (
-            document.text
-            for document in read_documents(listed, documents=documents, column=column, encoding=encoding, notes=notes)
-        )
-        return scoring.perplexity(self.model, self.tokenizer, texts, stride=stride, carry=carry, quiet=quiet)
-
-    def generate(self, prompt: str = "", **settings: Any) -> list[Generation]:
-        """Continuations of a prompt; ``settings`` are the fields of ``GenerateSettings``."""
-        return generating.generate(
-            self.model, self.tokenizer, prompt, config.build(GenerateSettings, settings, "generate")
-        )
-
-    def stream(self, prompt: str = "", **settings: Any) -> Iterator[str]:
-        """One continuation, piece by piece, as it is generated."""
-        return generating.stream(
-            self.model, self.tokenizer, prompt, config.build(GenerateSettings, settings, "generate")
-        )
 
 
 def load(folder_or_name: str | Path, *, dtype: str | None = None) -> LanguageModel:

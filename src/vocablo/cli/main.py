@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from vocablo import __version__
-from vocablo.base.errors import ConfigError, DataError, VocabloError
-from vocablo.cli import show
-from vocablo.cli.arguments import model_path, spread
+from vocablo.base.errors import ConfigError, VocabloError
+from vocablo.cli import ask, show
+from vocablo.cli.arguments import spread
+from vocablo.cli.options import Column, Documents, Encoding, Json, Text
 
 app = typer.Typer(
     name="vocablo",
@@ -27,19 +28,7 @@ tokenizer_app = typer.Typer(no_args_is_help=True, help="Train a tokenizer, or lo
 recipe_app = typer.Typer(no_args_is_help=True, help="List the recipes, or show one whole.")
 app.add_typer(tokenizer_app, name="tokenizer")
 app.add_typer(recipe_app, name="recipe")
-
-Model = Annotated[str | None, typer.Option("--model", "-m", help="A model's folder, an .arpa file, or a hub name. [default: $VOCABLO_MODEL, else demo/transformer]")]  # fmt: skip
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-Text = Annotated[
-    list[str], typer.Option("--text", help="Text: files, folders, globs, .gz, .xz, JSONL, CSV; several at once.")
-]
-Documents = Annotated[str, typer.Option(help="What one document is: file, line or paragraph.")]
-Column = Annotated[str | None, typer.Option(help="The text column of JSONL, CSV or TSV.")]
-Encoding = Annotated[str, typer.Option(help="The text's encoding; auto takes the detected one and names it.")]
-Stride = Annotated[
-    int | None, typer.Option(help="Step of the sliding window for text longer than the model's context.")
-]
-Dtype = Annotated[str | None, typer.Option(help="Weights at inference: fp32, bf16 or int8. [default: fp32]")]
+app.add_typer(ask.app)
 
 
 @app.command()
@@ -169,111 +158,6 @@ def pretrain(
         seeds=tuple(seeds or ()), overrides=tuple(overrides or ()), dry_run=dry_run, resume=resume, quiet=json,
     )  # fmt: skip
     show.result(result, json, show.pretrain_result)
-
-
-@app.command("next")
-def next_(
-    prompt: Annotated[str, typer.Argument(help="The words so far.")],
-    model: Model = None,
-    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
-    tokens: Annotated[bool, typer.Option("--tokens", help="Next tokens instead of next words.")] = False,
-    among: Annotated[
-        list[str] | None, typer.Option(help="Only these candidates, e.g. --among gato perro silla")
-    ] = None,
-    html: Annotated[Path | None, typer.Option(help="Also draw the table into this HTML file.")] = None,
-    dtype: Dtype = None,
-    json: Json = False,
-) -> None:
-    """The most probable next words (or tokens), with their probabilities."""
-    from vocablo import api
-
-    loaded = api.load(model_path(model), dtype=dtype)
-    result = loaded.next_tokens(prompt, k=k) if tokens else loaded.next(prompt, k=k, among=among or None)
-    show.result(result, json, show.next_table, html=html)
-
-
-@app.command()
-def score(
-    texts: Annotated[list[str], typer.Argument(help="Texts; - reads lines from standard input.")],
-    model: Model = None,
-    end: Annotated[bool, typer.Option("--end", help="Include the probability that the text ends here.")] = False,
-    stride: Stride = None,
-    dtype: Dtype = None,
-    json: Json = False,
-) -> None:
-    """The log-probability of texts by the chain rule: per token, per word and in total."""
-    from vocablo import api
-
-    lines = [line.rstrip("\n") for line in sys.stdin] if texts == ["-"] else texts
-    if not lines or not (end or any(lines)):
-        raise DataError("There is nothing to score: give a text, or --end for the probability that an empty one ends.")
-    results = api.load(model_path(model), dtype=dtype).score(lines, end=end, stride=stride)
-    show.result(results[0] if len(results) == 1 else results, json, show.scores)
-
-
-@app.command()
-def perplexity(
-    text: Text,
-    model: Model = None,
-    documents: Documents = "file",
-    column: Column = None,
-    encoding: Encoding = "utf-8",
-    stride: Stride = None,
-    carry: Annotated[
-        bool, typer.Option("--carry", help="Carry a recurrent or cache model's state across documents.")
-    ] = False,
-    dtype: Dtype = None,
-    json: Json = False,
-) -> None:
-    """Perplexity per token and word, and bits per byte, of held-out text."""
-    from vocablo import api
-
-    loaded = api.load(model_path(model), dtype=dtype)
-    result = loaded.perplexity(
-        text, documents=documents, column=column, encoding=encoding, stride=stride, carry=carry, quiet=json
-    )
-    show.result(result, json, show.likelihood)
-
-
-@app.command()
-def generate(
-    prompt: Annotated[str, typer.Argument(help="The text to continue.")] = "",
-    model: Model = None,
-    max_tokens: Annotated[int, typer.Option(help="Stop after so many tokens.")] = 100,
-    samples: Annotated[int, typer.Option("-n", "--samples", help="How many continuations.")] = 1,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Always the most probable token.")] = False,
-    temperature: Annotated[float, typer.Option(help="Below 1 sharpens, above 1 flattens.")] = 1.0,
-    top_k: Annotated[int | None, typer.Option(help="Sample among the k most probable.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Sample among the most probable that sum to p.")] = None,
-    min_p: Annotated[
-        float | None, typer.Option(help="Sample among those at least so probable relative to the best.")
-    ] = None,
-    repetition_penalty: Annotated[float, typer.Option(help="Above 1 discourages tokens already there.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
-    stop: Annotated[list[str] | None, typer.Option(help="Stop at any of these strings.")] = None,
-    window: Annotated[
-        bool, typer.Option("--window", help="Past the context, go on with the last part of the text.")
-    ] = False,
-    dtype: Dtype = None,
-    json: Json = False,
-) -> None:
-    """Continue a text until <end>, streaming."""
-    from vocablo import api
-
-    loaded = api.load(model_path(model), dtype=dtype)
-    options = dict(
-        max_tokens=max_tokens, samples=samples, greedy=greedy, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
-        repetition_penalty=repetition_penalty, seed=seed, stop=tuple(stop or ()), window=window,
-    )  # fmt: skip
-    if samples == 1 and not json:
-        pieces = loaded.stream(prompt, **options)
-        typer.echo(prompt, nl=False)
-        for piece in pieces:
-            typer.echo(piece, nl=False)
-            sys.stdout.flush()
-        typer.echo()
-        return
-    show.result(loaded.generate(prompt, **options), json, show.generations)
 
 
 @app.command()

@@ -1,0 +1,70 @@
+"""What a model that reads from left to right can be asked: n-gram, recurrent network and GPT alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from vocablo.base import config
+from vocablo.base.progress import tell
+from vocablo.data.readers import read_documents
+from vocablo.inference import generate as generating
+from vocablo.inference import next as asking
+from vocablo.inference import score as scoring
+from vocablo.inference.generate import GenerateSettings, Generation
+from vocablo.inference.next import NextTokens, NextWords
+from vocablo.inference.score import Score
+from vocablo.inference.verbs import Asked
+from vocablo.measures.likelihood import Likelihood
+
+
+class LanguageModel(Asked):
+    """A model that reads from left to right, with its tokenizer: what ``load`` returns for n-gram, RNN and GPT alike."""
+
+    what = "a model that reads from left to right"
+
+    def next(self, prompt: str, *, k: int = 10, among: Sequence[str] | None = None) -> NextWords:
+        """The k most probable next words (or the named candidates), each the sum over its token paths."""
+        return asking.next_words(self.model, self.tokenizer, prompt, k, among=among)
+
+    def next_tokens(self, prompt: str, *, k: int = 10) -> NextTokens:
+        """The k most probable next tokens."""
+        return asking.next_tokens(self.model, self.tokenizer, prompt, k)
+
+    def score(self, texts: str | Sequence[str], *, end: bool = False, stride: int | None = None) -> list[Score]:
+        """Log-probability by the chain rule, in nats, of each text; ``end`` adds that of the text ending there."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        return scoring.score(self.model, self.tokenizer, texts, end=end, stride=stride)
+
+    def perplexity(
+        self,
+        sources: str | Path | Sequence[str | Path],
+        *,
+        documents: str = "file",
+        column: str | None = None,
+        encoding: str = "utf-8",
+        stride: int | None = None,
+        carry: bool = False,
+        quiet: bool = True,
+    ) -> Likelihood:
+        """Perplexity and bits per byte of files; every document's ``<end>`` is counted. See ``read_documents``."""
+        listed = [sources] if isinstance(sources, (str, Path)) else list(sources)
+        notes = None if quiet else tell
+        texts = (
+            document.text
+            for document in read_documents(listed, documents=documents, column=column, encoding=encoding, notes=notes)
+        )
+        return scoring.perplexity(self.model, self.tokenizer, texts, stride=stride, carry=carry, quiet=quiet)
+
+    def generate(self, prompt: str = "", **settings: Any) -> list[Generation]:
+        """Continuations of a prompt; ``settings`` are the fields of ``GenerateSettings``."""
+        return generating.generate(
+            self.model, self.tokenizer, prompt, config.build(GenerateSettings, settings, "generate")
+        )
+
+    def stream(self, prompt: str = "", **settings: Any) -> Iterator[str]:
+        """One continuation, piece by piece, as it is generated."""
+        return generating.stream(
+            self.model, self.tokenizer, prompt, config.build(GenerateSettings, settings, "generate")
+        )

@@ -1,0 +1,44 @@
+"""What every model that can be asked has in common: its public methods are its verbs, and it knows which it has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vocablo.base.errors import ConfigError
+from vocablo.text.tokenizer import Tokenizer
+
+
+class MissingVerb(ConfigError, AttributeError):
+    """A verb that other models have; an AttributeError too, so that ``hasattr`` says the truth."""
+
+
+class Asked:
+    """A model with its tokenizer. Subclasses, one for each way of reading, have the verbs as their public methods."""
+
+    what = "a model"
+
+    def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
+        self.model, self.tokenizer = model, tokenizer
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """The names of what this model can be asked."""
+        return tuple(name for name in _methods(type(self)) if name not in self._lacking())
+
+    def _lacking(self) -> dict[str, str]:
+        """Verbs of the class that this very model can't do -> what it would need."""
+        return {}
+
+    def _need(self, verb: str) -> None:
+        """Raise MissingVerb when this model lacks what a verb of its class needs."""
+        if (reason := self._lacking().get(verb)) is not None:
+            raise MissingVerb(f"{verb} needs {reason}, and this model has none: its verbs are {', '.join(self.verbs)}.")
+
+    def __getattr__(self, name: str) -> Any:
+        if any(name in _methods(kind) for kind in Asked.__subclasses__()):
+            raise MissingVerb(f"{name} asked of {self.what}: its verbs are {', '.join(self.verbs)}.")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+def _methods(kind: type) -> list[str]:
+    return [name for name, member in vars(kind).items() if callable(member) and not name.startswith("_")]

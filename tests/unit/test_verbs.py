@@ -1,0 +1,53 @@
+"""What a loaded model can be asked: verbs are those that its way of reading has, and a wrong one names the right ones."""
+
+import pytest
+
+from tiny_models import counted, gpt, kind
+from vocablo.base.errors import ConfigError
+from vocablo.inference.left_model import LanguageModel
+from vocablo.inference.verbs import Asked, MissingVerb
+
+
+class Blind(Asked):
+    """Another way of reading, for these tests."""
+
+    what = "a blind model"
+
+    def grope(self):
+        self._need("grope")
+
+    def wander(self):
+        return "here"
+
+    def _lacking(self):
+        return {"grope": "hands"}
+
+
+def test_verbs_are_the_public_methods():
+    tokenizer = kind("word")
+    for model in (gpt(tokenizer.size), counted(tokenizer)):
+        loaded = LanguageModel(model, tokenizer)
+        assert {"next", "next_tokens", "score", "perplexity", "generate", "stream"} <= set(loaded.verbs)
+        assert all(callable(getattr(loaded, verb)) for verb in loaded.verbs)
+
+
+def test_a_verb_of_other_models_is_refused_naming_those_there_are():
+    tokenizer = kind("word")
+    loaded = LanguageModel(gpt(tokenizer.size), tokenizer)
+    with pytest.raises(MissingVerb, match=r"wander asked of a model that reads from left to right: .*next.*generate"):
+        loaded.wander()
+    with pytest.raises(ConfigError, match="generate asked of a blind model: its verbs are wander"):
+        Blind(None, tokenizer).generate("el")
+    assert not hasattr(Blind(None, tokenizer), "generate")
+
+
+def test_what_no_model_has_is_an_ordinary_error():
+    with pytest.raises(AttributeError, match="no attribute 'dance'"):
+        Blind(None, kind("word")).dance()
+
+
+def test_a_verb_that_this_very_model_lacks_says_what_it_needs():
+    blind = Blind(None, kind("word"))
+    assert blind.verbs == ("wander",)
+    with pytest.raises(MissingVerb, match="grope needs hands.*its verbs are wander"):
+        blind.grope()

@@ -1,0 +1,123 @@
+"""How a tokenizer frames its texts for a model that reads both ways: ``[CLS] a [SEP]`` and ``[CLS] a [SEP] b [SEP]``.
+
+The tokenizer's own file decides where it has a post-processor (RoBERTa frames a pair as ``<s> a </s></s> b </s>``, and
+all of it is segment 0); otherwise the pattern is BERT's with the tokenizer's cls and sep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from vocablo.base.errors import ConfigError
+from vocablo.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The special tokens around one or two texts, and the segment of every part.
+
+    ``specials`` has the ids before the first text, behind it (between the two), and behind the second;
+    ``special_segments`` has their segments and ``segments`` those of the texts.
+    """
+
+    specials: tuple[tuple[int, ...], ...]
+    special_segments: tuple[tuple[int, ...], ...]
+    segments: tuple[int, ...]
+
+    @property
+    def special_count(self) -> int:
+        """How many special tokens the frame adds."""
+        return sum(map(len, self.specials))
+
+    @property
+    def segment_count(self) -> int:
+        """How many segments a model must know to read it."""
+        return 1 + max(chain(self.segments, *self.special_segments))
+
+    def __call__(self, *texts: Sequence[int]) -> tuple[list[int], list[int]]:
+        """The ids of the framed texts, and the segment of each."""
+        ids, segments = list(self.specials[0]), list(self.special_segments[0])
+        for number, text in enumerate(texts):
+            ids += [*text, *self.specials[number + 1]]
+            segments += [*[self.segments[number]] * len(text), *self.special_segments[number + 1]]
+        return ids, segments
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The frames of one text and of a pair of texts."""
+
+    alone: Frame
+    two: Frame
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> Template:
+        """The template of a tokenizer. Raises ConfigError for one that has no tokens to put around a text."""
+        found = _stated(tokenizer.pipeline.get("post_processor"))
+        if found is not None:
+            return found
+        if tokenizer.cls_id is None or tokenizer.sep_id is None:
+            missing = " and ".join(role for role in ("cls", "sep") if role not in tokenizer.specials)
+            raise ConfigError(
+                f"The tokenizer has no {missing} token to put around a text, which a model that reads both ways needs: "
+                "train one of kind 'wordpiece', or name them in tokenizer_config.json (cls_token, sep_token)."
+            )
+        cls_, sep = (tokenizer.cls_id,), (tokenizer.sep_id,)
+        return cls(Frame((cls_, sep), ((0,), (0,)), (0,)), Frame((cls_, sep, sep), ((0,), (0,), (1,)), (0, 1)))
+
+    def single(self, ids: Sequence[int]) -> list[int]:
+        """One text with its special tokens; its segments are ``alone.segments``."""
+        return self.alone(ids)[0]
+
+    def pair(self, a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Two texts with their special tokens, and the segment of every token."""
+        return self.two(a, b)
+
+    def special_count(self, pair: bool = False) -> int:
+        """How many special tokens are put around one text, or around a pair."""
+        return (self.two if pair else self.alone).special_count
+
+
+def _stated(processor: Mapping[str, Any] | None) -> Template | None:
+    """The template that a tokenizer's post-processor states; None when it adds nothing around a text."""
+    kind = (processor or {}).get("type")
+    if processor is None or kind is None:
+        return None
+    if kind == "Sequence":
+        found = [_stated(one) for one in processor["processors"]]
+        return next((one for one in found if one is not None), None)
+    if kind == "TemplateProcessing":
+        ids = {name: tuple(token["ids"]) for name, token in processor["special_tokens"].items()}
+        alone, two = _read(processor["single"], "A", ids), _read(processor["pair"], "AB", ids)
+        return None if alone is None or two is None else Template(alone, two)
+    if kind not in ("BertProcessing", "RobertaProcessing"):
+        return None
+    cls, sep = (processor["cls"][1],), (processor["sep"][1],)
+    alone = Frame((cls, sep), ((0,), (0,)), (0,))
+    if kind == "BertProcessing":
+        return Template(alone, Frame((cls, sep, sep), ((0,), (0,), (1,)), (0, 1)))
+    return Template(alone, Frame((cls, sep + sep, sep), ((0,), (0, 0), (0,)), (0, 0)))
+
+
+def _read(pattern: Sequence[Mapping[str, Any]], texts: str, ids: Mapping[str, tuple[int, ...]]) -> Frame | None:
+    """A frame from a pattern of special tokens and texts; None when nothing stands before or behind, or texts are missing."""
+    specials: list[list[int]] = [[]]
+    kinds: list[list[int]] = [[]]
+    segments: list[int] = []
+    order = ""
+    for piece in pattern:
+        if "Sequence" in piece:
+            order += piece["Sequence"]["id"]
+            segments.append(piece["Sequence"]["type_id"])
+            specials.append([])
+            kinds.append([])
+        else:
+            tokens = ids[piece["SpecialToken"]["id"]]
+            specials[-1] += tokens
+            kinds[-1] += [piece["SpecialToken"]["type_id"]] * len(tokens)
+    if order != texts or not specials[0] or not specials[-1]:
+        return None
+    return Frame(tuple(map(tuple, specials)), tuple(map(tuple, kinds)), tuple(segments))

@@ -131,6 +131,24 @@ def test_the_table_is_drawn_into_a_file(tmp_path):
     assert "<svg" in (tmp_path / "table.html").read_text()
 
 
+def test_attention_is_printed_and_drawn(tmp_path):
+    text = "el gato duerme"
+    shown = vocablo(
+        "attend", text, "-m", "gpt", "--html", str(tmp_path / "all.html"), "--svg", str(tmp_path / "one.svg")
+    )
+    assert shown.code == 0, shown.err
+    assert "layer 1 of 1, mean of 2 heads" in shown.out
+    assert "<end>" in shown.out
+    assert "data:image/png" in (tmp_path / "all.html").read_text()
+    assert (tmp_path / "one.svg").read_text().startswith("<svg")
+    told = json.loads(vocablo("attend", text, "-m", "gpt", "--head", "2", "--json").out)
+    result = api.load("gpt").attend(text, heads=[2])
+    assert told.keys() == {"tokens", "layers", "heads", "weights", "depth", "width"}
+    assert told["tokens"] == list(result.tokens)
+    assert told["heads"] == [2]
+    assert told["weights"] == result.weights.tolist()
+
+
 def test_the_model_may_be_named_by_the_environment(monkeypatch):
     monkeypatch.setenv("VOCABLO_MODEL", "ngram")
     assert vocablo("next", "el").code == 0
@@ -151,6 +169,9 @@ LONG = "el gato duerme en la mesa " * 20
         (["next", LONG, "-m", "gpt"], ["reads 16", "shorten"]),
         (["next", "el", "-m", "gpt", "--among", " "], ["candidate"]),
         (["next", "el", "-m", "gpt", "--dtype", "fp17"], ["fp17", "'fp32'"]),
+        (["attend", LONG, "-m", "gpt"], ["reads at most 16"]),
+        (["attend", "el", "-m", "gpt", "--layer", "2"], ["no layer 2", "layers 1 to 1"]),
+        (["attend", "el", "-m", "ngram"], ["model with attention", "next, next_tokens, score"]),
         (["score", LONG, "-m", "gpt"], ["model reads 16", "--stride 8"]),
         (["score", "el", "-m", "gpt", "--stride", "-1"], ["stride", "16", "-1"]),
         (["score", "", "-m", "gpt"], ["nothing to score", "--end"]),
@@ -170,7 +191,7 @@ LONG = "el gato duerme en la mesa " * 20
         (["perplexity", "--text", "rows.csv", "-m", "gpt"], ["id, texto", "--column"]),
         (["perplexity", "--text", "text.txt", "-m", "gpt", "--documents", "lines"], ["lines", "'line'"]),
     ],
-    ids=lambda value: " ".join(value)[:50] if value[0] in ("next", "score", "generate", "perplexity") else "",
+    ids=lambda value: " ".join(value)[:50] if value[0] in ("next", "attend", "score", "generate", "perplexity") else "",
 )
 def test_questions_that_can_not_be_answered(given, words):
     refused(vocablo(*given), *words)

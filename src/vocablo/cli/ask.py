@@ -1,4 +1,4 @@
-"""Commands that ask a model that reads from left to right: next, score, perplexity, generate."""
+"""Commands that ask a model about a text: next, score, perplexity, generate, attend."""
 
 from __future__ import annotations
 
@@ -119,3 +119,25 @@ def generate(
         typer.echo()
         return
     show.result(loaded.generate(prompt, **options), json, show.generations)
+
+
+@app.command()
+def attend(
+    text: Annotated[str, typer.Argument(help="The text to read.")],
+    model: Model = None,
+    layer: Annotated[int | None, typer.Option(help="Only this layer, from 1; -1 is the last. [default: all]")] = None,
+    head: Annotated[int | None, typer.Option(help="Only this head, from 1. [default: all, and their mean]")] = None,
+    html: Annotated[Path | None, typer.Option(help="Draw all layers and heads into this HTML file.")] = None,
+    svg: Annotated[Path | None, typer.Option(help="Draw what is printed into this SVG file.")] = None,
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """How much each token looks at each other one: the attention weights of a layer and head, or their mean."""
+    from vocablo import api
+
+    result = api.load(model_path(model), dtype=dtype).attend(
+        text, layers=None if layer is None else [layer], heads=None if head is None else [head]
+    )
+    if svg is not None:
+        show.into_file(svg, result.svg())
+    show.result(result, json, show.attention, html=html)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,13 +26,18 @@ def result(value: Any, json: bool, text: Callable[[Any], str], html: Path | None
     if html is not None:
         from vocablo.views.page import page
 
-        files.write_text(html, page("Vocablo", [value._repr_html_()]))
-        print(f"drawn in {html}", file=sys.stderr)
+        into_file(html, page("Vocablo", [value._repr_html_()]))
     if json:
         data = as_json(value)
         say(json_module.dumps(data if isinstance(data, dict) else {"results": data}, ensure_ascii=False))
     else:
         say(text(value))
+
+
+def into_file(path: Path, drawing: str) -> None:
+    """Write a drawing, and say where it is."""
+    files.write_text(path, drawing)
+    print(f"drawn in {path}", file=sys.stderr)
 
 
 def next_table(value: Any) -> str:
@@ -80,6 +86,14 @@ def likelihood(value: Any) -> str:
     if value.bits_per_byte is None:
         text += "\n  bits per byte are not given: the vocabulary is closed, so unknown words cost too little"
     return text.lstrip("\n")
+
+
+def attention(value: Any) -> str:
+    """Weights in percent: the only layer and head, or the mean of the heads of the last layer."""
+    from vocablo.views.attention import heat_table
+
+    table = heat_table(value.tokens, value.matrix(), columns=shutil.get_terminal_size((100, 24)).columns)
+    return f"{table}\n  {value.title()}; rows look at columns, in percent"
 
 
 def generations(value: Any) -> str:

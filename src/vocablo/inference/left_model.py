@@ -6,14 +6,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vocablo.base import config
 from vocablo.base.progress import tell
 from vocablo.data.readers import read_documents
+from vocablo.inference import attend as looking
 from vocablo.inference import generate as generating
 from vocablo.inference import next as asking
 from vocablo.inference import score as scoring
+from vocablo.inference.attend import Attention
 from vocablo.inference.generate import GenerateSettings, Generation
 from vocablo.inference.next import NextTokens, NextWords
+from vocablo.inference.reading import device_of, flat, prompt_ids
 from vocablo.inference.score import Score
 from vocablo.inference.verbs import Asked
 from vocablo.measures.likelihood import Likelihood
@@ -68,3 +73,15 @@ class LanguageModel(Asked):
         return generating.stream(
             self.model, self.tokenizer, prompt, config.build(GenerateSettings, settings, "generate")
         )
+
+    def attend(
+        self, text: str, *, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None
+    ) -> Attention:
+        """The attention weights of a text, read as ``score`` reads it: after the boundary, if there is one."""
+        self._need("attend")
+        ids = np.array(prompt_ids(self.model, self.tokenizer, text))
+        tokens = flat([ids], device_of(self.model))
+        return looking.attend(self.model, self.tokenizer, tokens, layers=layers, heads=heads)
+
+    def _lacking(self) -> dict[str, str]:
+        return {} if hasattr(self.model.config, "attention") else {"attend": "a model with attention"}

@@ -61,6 +61,12 @@ def prompt_ids(model: LeftModel, tokenizer: Tokenizer, prompt: str) -> list[int]
     return ids
 
 
+def spelled(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[str, ...]:
+    """Tokens as they are shown one by one: their text, and WordPiece's with the ## of a piece that goes on with a word."""
+    names = tokenizer.vocabulary if tokenizer.spelling == "wordpiece" else tokenizer.surfaces
+    return tuple(names[index] for index in ids)
+
+
 def check_ids(model: LeftModel, ids: Sequence[int] | Ints) -> None:
     """Raise ConfigError when the tokenizer has tokens that the model lacks."""
     if len(ids) and max(ids) >= model.vocab:

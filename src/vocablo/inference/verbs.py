@@ -26,13 +26,13 @@ class Asked:
         return tuple(name for name in _methods(type(self)) if name not in self._lacking())
 
     def _lacking(self) -> dict[str, str]:
-        """Verbs of the class that this very model can't do -> what it would need."""
+        """Verbs of the class that this very model can't do -> what it would need, in words."""
         return {}
 
     def _need(self, verb: str) -> None:
         """Raise MissingVerb when this model lacks what a verb of its class needs."""
         if (reason := self._lacking().get(verb)) is not None:
-            raise MissingVerb(f"{verb} needs {reason}, and this model has none: its verbs are {', '.join(self.verbs)}.")
+            raise MissingVerb(f"{verb} needs {reason}: the verbs of this model are {', '.join(self.verbs)}.")
 
     def __getattr__(self, name: str) -> Any:
         if any(name in _methods(kind) for kind in Asked.__subclasses__()):

@@ -1,9 +1,11 @@
 """A checkpoint is a folder that anyone can read: ``config.json``, ``model.safetensors``, ``tokenizer.json``.
 
 Where the landscape has a published layout that says the configuration exactly, the folder is in that layout and other
-tools load it (GPT-2's, today); other families have the same files with ``model_type = "vocablo-FAMILY"``. Tensors load
-strictly: a missing or unknown one is an error. Only safetensors are read; no pickle, no remote code. An ARPA file
-(``.arpa``, ``.arpa.gz``), which holds an n-gram model and its words, loads as a folder does.
+tools load it; other families have the same files with ``model_type = "vocablo-FAMILY"``. A loaded model is saved in the
+layout that it came from. Tensors load strictly: a missing or unknown one is an error. Only safetensors are read; no pickle,
+no remote code. An ARPA file (``.arpa``, ``.arpa.gz``), which holds an n-gram model and its words, loads as a folder does.
+
+Heads (of next-sentence prediction, of tasks) are modules beside the model, saved and loaded with it by their names.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,7 +33,9 @@ from vocablo.base import registry
 from vocablo.base.config import build
 from vocablo.base.errors import CheckpointError, ConfigError, nearest
 from vocablo.base.files import replacing, require_space, write_text
-from vocablo.landscape._layers import to_ours, to_theirs
+from vocablo.landscape._heads import architecture, heads_to_ours, heads_to_theirs
+from vocablo.landscape._layers import canonical, to_ours, to_theirs
+from vocablo.nn.output import head_of, parts_of
 from vocablo.text.tokenizer import Tokenizer
 
 MODELS, LANDSCAPE = "vocablo.models", "vocablo.landscape"
@@ -44,11 +48,15 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model in evaluation mode, its tokenizer (None if the folder has none) and the ``config.json`` as it stands."""
+    """A model in evaluation mode, its tokenizer (None if the folder has none) and the ``config.json`` as it stands.
+
+    ``heads`` are the modules saved beside the model, such as ``next_sentence``.
+    """
 
     model: Any
     tokenizer: Tokenizer | None
     config: dict[str, Any]
+    heads: dict[str, nn.Module] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +76,32 @@ class Description:
     run: dict[str, Any] | None
 
 
-def save(folder: str | Path, model: Any, tokenizer: Tokenizer | None = None) -> None:
+def save(
+    folder: str | Path, model: Any, tokenizer: Tokenizer | None = None, heads: Mapping[str, nn.Module] | None = None
+) -> None:
     """Write a model folder, whole or not at all; one that was there before is replaced.
 
     Raises StorageError for a full disk, before anything is changed.
     """
     path = Path(folder)
-    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    size = sum(tensor.nbytes for module in (model, *(heads or {}).values()) for tensor in module.state_dict().values())
     require_space(path, size + (1 << 20), "The model")
     with replacing(path) as temporary:
         temporary.mkdir()
-        write(temporary, model, tokenizer)
+        write(temporary, model, tokenizer, heads)
 
 
-def write(folder: Path, model: Any, tokenizer: Tokenizer | None = None) -> None:
+def write(
+    folder: Path, model: Any, tokenizer: Tokenizer | None = None, heads: Mapping[str, nn.Module] | None = None
+) -> None:
     """The files of a checkpoint alone, into a folder that exists (within a larger write that is whole or absent)."""
-    config, tensors = _published(model) or _own(model)
+    heads = heads or {}
+    config, tensors = _published(model, heads) or _own(model, heads)
     if tokenizer is not None:
         if tokenizer.end_id is not None:
             config |= {"bos_token_id": tokenizer.end_id, "eos_token_id": tokenizer.end_id}
+        if tokenizer.pad_id is not None:
+            config.setdefault("pad_token_id", tokenizer.pad_id)
         tokenizer.save(folder, model_max_length=model.context)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with _system_errors():
@@ -94,32 +109,38 @@ def write(folder: Path, model: Any, tokenizer: Tokenizer | None = None) -> None:
     write_text(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
 
-def _published(model: Any) -> tuple[dict[str, Any], Mapping[str, Tensor]] | None:
-    """Config and tensors in the first published layout that says this configuration exactly."""
-    for name in registry.names(LANDSCAPE):
-        if registry.constant(LANDSCAPE, name, "FAMILY") != _file(model):
-            continue
+def _published(model: Any, heads: Mapping[str, nn.Module]) -> tuple[dict[str, Any], Mapping[str, Tensor]] | None:
+    """Config and tensors in the layout that the model came from, or else the first that says all of it exactly."""
+    origin = getattr(model, "model_type", "")
+    names = [name for name in registry.names(LANDSCAPE) if registry.constant(LANDSCAPE, name, "FAMILY") == _file(model)]
+    for name in sorted(names, key=lambda name: origin not in registry.constant(LANDSCAPE, name, "TYPES")):
         layout = registry.load(LANDSCAPE, name)
+        kind = origin if origin in layout.TYPES else layout.TYPES[0]
         try:
             theirs = layout.config_to(model.config)
+            head = {"architectures": [architecture(layout, model.config, heads, kind)], "model_type": kind}
+            beside = heads_to_theirs(model.config, heads, layout)
         except ConfigError:
             continue
-        head = {"architectures": [layout.ARCHITECTURE], "model_type": layout.TYPES[0]}
         # A layout's own default would name a token of another vocabulary.
         head |= {"bos_token_id": None, "eos_token_id": None}
-        tensors = to_theirs(model.state_dict(), layout.entries(model.config))
+        tensors = to_theirs(model.state_dict(), layout.entries(model.config)) | beside
+        if model.config.head is None and not heads:
+            tensors = {name.removeprefix(layout.PREFIX): tensor for name, tensor in tensors.items()}
         dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
         return head | theirs | ({"dtype": dtypes.pop()} if len(dtypes) == 1 else {}), tensors
     return None
 
 
-def _own(model: Any) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-    config = {
-        "model_type": OWN + _file(model),
-        "vocablo": {"format": FORMAT, "config": model.config.model_dump(mode="json")},
-    }
+def _own(model: Any, heads: Mapping[str, nn.Module]) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+    told: dict[str, Any] = {"format": FORMAT, "config": model.config.model_dump(mode="json")}
+    if heads:
+        told["heads"] = {name: list(parts_of(module)) for name, module in heads.items()}
     again = _tied(model)
-    return config, {name: tensor for name, tensor in model.state_dict().items() if name not in again}
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if name not in again}
+    for name, module in heads.items():
+        tensors |= {f"heads.{name}.{key}": tensor for key, tensor in module.state_dict().items()}
+    return {"model_type": OWN + _file(model), "vocablo": told}, tensors
 
 
 def _file(model: Any) -> str:
@@ -150,15 +171,16 @@ def load(folder_or_name: str | Path, *, dtype: str | None = None) -> Loaded:
     config = read_config(folder)
     kind, name = _kind(folder, config)
     tensors = _tensors(folder)
-    model = (_from_own if kind == MODELS else _from_published)(folder, config, name, tensors)
-    if isinstance(model, nn.Module):
-        model.to(DTYPES[dtype or "fp32"]).eval()
+    model, heads = (_from_own if kind == MODELS else _from_published)(folder, config, name, tensors)
+    for module in (model, *heads.values()):
+        if isinstance(module, nn.Module):
+            module.to(DTYPES[dtype or "fp32"]).eval()
     tokenizer = Tokenizer.load(folder) if (folder / "tokenizer.json").exists() else None
     if tokenizer is not None and tokenizer.size > model.vocab:
         raise CheckpointError(
             f"{folder}: the tokenizer has {tokenizer.size} tokens and the model knows {model.vocab}: they don't belong together."
         )
-    return Loaded(model, tokenizer, config)
+    return Loaded(model, tokenizer, config, heads)
 
 
 def _kind(folder: Path, config: Mapping[str, Any]) -> tuple[str, str]:
@@ -171,41 +193,56 @@ def _kind(folder: Path, config: Mapping[str, Any]) -> tuple[str, str]:
     return (own | published)[kind]
 
 
-def _from_own(folder: Path, config: dict[str, Any], name: str, tensors: dict[str, Tensor]) -> Any:
+def _from_own(
+    folder: Path, config: dict[str, Any], name: str, tensors: dict[str, Tensor]
+) -> tuple[Any, dict[str, nn.Module]]:
     own = config.get("vocablo")
     if not isinstance(own, dict) or not isinstance(own.get("config"), dict):
         raise CheckpointError(f"{folder / CONFIG} has no 'vocablo' section with the model's configuration.")
     if own.get("format") != FORMAT:
         raise CheckpointError(f"{folder} has format {own.get('format')!r}; this version of Vocablo reads {FORMAT}.")
     module = registry.load(MODELS, name)
+    heads = {}
     with _as_checkpoint_error(folder):
         settings = build(module.Config, own["config"], CONFIG)
-    return _filled(module, settings, tensors, folder)
+        for head, parts in own.get("heads", {}).items():
+            prefix = f"heads.{head}."
+            names = [key for key in tensors if key.startswith(prefix)]
+            heads[head] = head_of(parts, {key.removeprefix(prefix): tensors.pop(key) for key in names})
+    model = _unset(module, settings)
+    _fill(model, tensors, folder)
+    return model, heads
 
 
-def _from_published(folder: Path, config: dict[str, Any], name: str, tensors: dict[str, Tensor]) -> Any:
+def _from_published(
+    folder: Path, config: dict[str, Any], name: str, tensors: dict[str, Tensor]
+) -> tuple[Any, dict[str, nn.Module]]:
     layout = registry.load(LANDSCAPE, name)
+    tensors = canonical(tensors, layout)
     with _as_checkpoint_error(folder):
-        settings, unknown = layout.config_from(config)
+        settings, unknown = layout.config_from(config, tensors.keys())
     if unknown:
         warnings.warn(f"{folder / CONFIG} has keys that are ignored here: {', '.join(unknown)}.", stacklevel=3)
-    entries, implied = layout.entries(settings), layout.implied(settings)
-    if not any(name.startswith(layout.PREFIX) for name in tensors):
-        outside = {entry.theirs for entry in entries} | implied.keys()
-        tensors = {name if name in outside else layout.PREFIX + name: value for name, value in tensors.items()}
-    for name, twin in implied.items():
+    for name, twin in layout.implied(settings).items():
         stored = tensors.pop(name, None)
-        if stored is not None and twin in tensors and not torch.equal(stored, tensors[twin]):
+        if stored is not None and not torch.equal(stored, tensors.setdefault(twin, stored)):
             raise CheckpointError(f"{folder}: {name} should be the same as {twin} (the model is tied), and isn't.")
     with _as_checkpoint_error(folder):
-        ours = to_ours(tensors, entries, layout.IGNORED)
-    return _filled(registry.load(MODELS, layout.FAMILY), settings, ours, folder)
+        heads = heads_to_ours(settings, tensors, layout)
+        model = _unset(registry.load(MODELS, layout.FAMILY), settings)
+        ours = to_ours(tensors, layout.entries(settings), layout.IGNORED, model.state_dict())
+    _fill(model, ours, folder)
+    model.model_type = config["model_type"]
+    return model, heads
 
 
-def _filled(module: ModuleType, settings: Any, tensors: Mapping[str, Tensor], folder: Path) -> Any:
-    """A model of a configuration with the given tensors in place of a fresh start."""
+def _unset(module: ModuleType, settings: Any) -> Any:
+    """A model of a configuration whose tensors wait to be filled."""
     with _NoFreshStart():
-        model = module.build(settings)
+        return module.build(settings)
+
+
+def _fill(model: Any, tensors: Mapping[str, Tensor], folder: Path) -> None:
     given = dict(tensors)
     for again, first in _tied(model).items():
         if again not in given and first in given:
@@ -215,7 +252,6 @@ def _filled(module: ModuleType, settings: Any, tensors: Mapping[str, Tensor], fo
     except (RuntimeError, KeyError) as error:
         lines = " ".join(line.strip() for line in str(error).splitlines())
         raise CheckpointError(f"The weights in {folder} don't fit its {CONFIG}: {lines[:600]}") from None
-    return model
 
 
 class _NoFreshStart(TorchFunctionMode):
@@ -352,7 +388,8 @@ def describe(folder_or_name: str | Path) -> Description:
     else:
         layout = registry.load(LANDSCAPE, name)
         with _as_checkpoint_error(folder):
-            ours = layout.config_from(config)[0]
+            shapes = canonical(shapes, layout)
+            ours = layout.config_from(config, shapes.keys())[0]
         settings = ours.model_dump()
         for twin in (*layout.implied(ours), *(key for key in shapes if _is_buffer(key, layout))):
             shapes.pop(twin, None)
@@ -393,5 +430,4 @@ def _describe_arpa(path: Path) -> Description:
 
 
 def _is_buffer(name: str, layout: ModuleType) -> bool:
-    full = name if name.startswith(layout.PREFIX) else layout.PREFIX + name
-    return any(re.fullmatch(pattern, full) for pattern in layout.IGNORED)
+    return any(re.fullmatch(pattern, name) for pattern in layout.IGNORED)

@@ -52,6 +52,10 @@ class Fences:
         """Host offsets of the sequences: B + 1 integers from 0 to N."""
         return (0, *accumulate(self.lengths))
 
+    def first(self) -> Int[Tensor, "B"]:
+        """Index into N of every sequence's first token; no sequence may be empty."""
+        return self.cu[:-1].long()
+
     def last(self) -> Int[Tensor, "B"]:
         """Index into N of every sequence's last token."""
         return (self.cu[1:] - 1).long()
@@ -181,4 +185,27 @@ class LeftModel(Protocol):
 
     def extend(self, tokens: Tokens, state: DecodeState | None) -> tuple[Float[Tensor, "B V"], DecodeState]:
         """Read more tokens of each of B sequences (a prompt or one step) and return logits after each one's last."""
+        ...
+
+
+@runtime_checkable
+class BothModel(Protocol):
+    """A family with ``reads == "both"``: the state of a token has seen all of its sequence."""
+
+    reads: str
+    vocab: int
+    context: int | None
+
+    def forward(
+        self, tokens: Tokens, source: Tokens | None = None, state: Any = None, keep: tuple[int, ...] = ()
+    ) -> Hidden:
+        """States of every token, and ``pooled`` of every sequence in a family with a pooler."""
+        ...
+
+    def target_log_probs(self, states: Tensor, at: Int[Tensor, "M"], ids: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
+        """log p(ids[m] at the place of states[at[m]] | its sequence), in nats; only the rows of ``at`` are computed."""
+        ...
+
+    def logits(self, states: Tensor) -> Float[Tensor, "M V"]:
+        """Unnormalised log-probabilities of the token at the place of each given state."""
         ...

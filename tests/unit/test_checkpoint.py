@@ -178,7 +178,7 @@ def reshape(folder):
     [
         (truncate, r"model\.safetensors is damaged"),
         (pickled, r"pytorch_model\.bin is a pickle.*convert"),
-        (reshape, "positions.weight"),
+        (reshape, r"wpe\.weight is \[3, 128\] and the configuration asks for \[16, 128\]"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b""), "damaged"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 64), "damaged"),
         (lambda folder: (folder / "model.safetensors").unlink(), r"has no model\.safetensors"),

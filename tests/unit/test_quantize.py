@@ -203,18 +203,38 @@ def test_cached_and_uncached_reading_agree(dtype, native_too, monkeypatch, reque
 
 
 @with_native
-def test_what_the_step_does_not_know_is_left_to_the_modules():
-    assert compact(gpt(norm={"place": "post"}), "int8").step is None
-    model = gpt()
-    model.config = model.config.model_copy(update={"position": object()})
-    with pytest.raises(AttributeError):
-        _ = model.config.position.max
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        {"norm": {"place": "post"}},
+        {"norm": {"embedding": True}},
+        {"position": {"kind": "sinusoidal"}},
+        {"position": {"kind": "rotary"}},
+        {"position": {"kind": "none"}},
+        {"stack": {"shared": True}},
+        {"attention": {"head_width": 16}},
+    ],
+    ids=str,
+)
+def test_what_the_step_does_not_know_is_left_to_the_modules(unknown):
+    model = compact(gpt(**unknown), "int8")
+    assert model.step is None
+    text = ids(12)[0]
+    wanted = model.logits(model.forward(Tokens.of([text])).states)
+    _, state = model.extend(Tokens.of([text[:7]]), None)
+    logits, _ = model.extend(Tokens.of([text[7:]]), state)
+    assert relative(logits, wanted[-1:]) < 1e-3
+
+
+@with_native
+def test_a_step_does_not_know_settings_that_are_new_to_it():
     model = compact(gpt(), "int8")
+    assert Step.of(model) is not None
     dumped = model.config.model_dump()
     dumped["attention"]["groups"] = 1
 
     class Config:
-        def model_dump(self):
+        def model_dump(self, **_):
             return dumped
 
     model.config = Config()

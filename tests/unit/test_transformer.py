@@ -1,6 +1,7 @@
 """The Transformer's parts: shapes and counts, norms in both places, the chunked head, dropout and the cache."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from vocablo.contract import Tokens
 from vocablo.models import transformer
 from vocablo.nn import head
 from vocablo.nn.dropout import Dropout, dropout
+from vocablo.nn.positions import Position, Rotary, sinusoids, turning
 
 
 def make(size="tiny", vocab=31, context=24, **changes):
@@ -35,17 +37,52 @@ def test_published_numbers_of_parameters():
 
 
 @pytest.mark.parametrize(
+    ("size", "parameters"),
+    [
+        ("tiny", 4_385_920),
+        ("mini", 11_170_560),
+        ("small", 28_763_648),
+        ("medium", 41_373_184),
+        ("base", 109_482_240),
+        ("large", 335_141_888),
+    ],
+)
+def test_published_numbers_of_parameters_of_encoders(size, parameters):
+    """Encoder and pooler without the head, vocabulary 30,522 (the README of google-research/bert)."""
+    config = transformer.config_for("bert", size, 30522, 512, {})
+    assert count(config.model_copy(update={"head": None})) == parameters
+    assert count(config) == parameters + config.stack.width * (config.stack.width + 3) + 30522  # dense, norm, bias
+
+
+@pytest.mark.parametrize(
     ("size", "changes", "said"),
     [
         ("larg", {}, "did you mean 'large'"),
         ("tiny", {"stack": {"width": 126}}, "isn't a multiple of attention.heads 4"),
         ("tiny", {"stack": {"layer": 3}}, "did you mean 'layers'"),
         ("tiny", {"dropout": 1.0}, "dropout"),
+        ("tiny", {"pooler": True}, "a decoder has an output layer, and no pooler"),
+        ("tiny", {"embed": {"width": 64}}, "no pooler, embed.segments, embed.width"),
+        ("tiny", {"head": {"transform": True}}, "these belong to an encoder"),
+        ("tiny", {"position": {"kind": "rotary"}, "attention": {"head_width": 7}}, "even width"),
+        ("tiny", {"head": "none"}, "head is a section"),
     ],
 )
 def test_a_wrong_setting_says_what_to_change(size, changes, said):
     with pytest.raises(ConfigError, match=said):
         transformer.config_for("gpt", size, 10, 8, changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"embed": {"width": 64}, "head": {"transform": False}}, "needs head.transform"),
+        ({"head": {"width": 64}}, "isn't tied"),
+    ],
+)
+def test_a_wrong_setting_of_an_encoder_says_what_to_change(changes, said):
+    with pytest.raises(ConfigError, match=said):
+        transformer.config_for("bert", "tiny", 10, 8, changes)
 
 
 def test_changes_win_and_one_dropout_is_all_three():
@@ -66,6 +103,28 @@ def test_the_start_is_gpt2s():
         assert abs(float(weight.detach().std()) / std - 1) < 0.03
     assert (layer.attention.qkv.bias == 0).all()
     assert (layer.attention_norm.weight == 1).all()
+
+
+def test_the_start_of_an_encoder_is_berts():
+    """N(0, init.std) everywhere: each standard deviation is of at least 128 x 128 draws, so 4 % are seven of its own."""
+    torch.manual_seed(0)
+    model = transformer.build(transformer.config_for("bert", "tiny", 500, 128, {"init": {"std": 0.05}}))
+    found = {name: parameter for name, parameter in model.named_parameters() if parameter.dim() == 2}
+    assert len(found) == 2 * 4 + 2 + 3  # of the layers, pooler and transform, tables
+    for name, weight in found.items():
+        if name != "segments.weight":  # two rows
+            assert abs(float(weight.detach().std()) / 0.05 - 1) < 0.04, name
+    assert all((p == 0).all() for name, p in model.named_parameters() if name.endswith("bias"))
+
+
+def test_an_encoder_without_an_output_layer_says_so():
+    config = transformer.config_for("bert", "tiny", 10, 8, {}).model_copy(update={"head": None})
+    model = transformer.build(config).eval()
+    states = model(Tokens.of([[1, 2, 3]])).states
+    with pytest.raises(ConfigError, match="no output layer"):
+        model.logits(states)
+    with pytest.raises(ConfigError, match="no output layer"):
+        model.target_log_probs(states, torch.tensor([0]), torch.tensor([1]))
 
 
 @pytest.mark.parametrize("place", ["pre", "post"])
@@ -106,6 +165,95 @@ def test_kept_layers_come_in_the_order_asked():
     hidden = model(Tokens.of([[1, 2, 3]]), keep=(2, 0))
     assert torch.equal(hidden.layers[0], hidden.states)
     assert torch.equal(hidden.layers[1], model.tokens.weight[1:4] + model.positions.weight[:3])
+
+
+def test_segments_are_all_0_unless_given():
+    torch.manual_seed(0)
+    model = transformer.build(transformer.config_for("bert", "tiny", 10, 8, {})).eval()
+    tokens = Tokens.of([[1, 2, 3], [4, 5]])
+    zeros, ones = (replace(tokens, segments=torch.full((5,), each)) for each in (0, 1))
+    torch.testing.assert_close(model(tokens).states, model(zeros).states)
+    assert not torch.allclose(model(tokens).states, model(ones).states)
+
+
+def test_sinusoids_are_those_of_the_paper():
+    for layout in ("interleaved", "halves"):
+        table = sinusoids(50, 6, 10000.0, layout)
+        for t in (0, 1, 7, 49):
+            waves = [(math.sin(t / 10000 ** (2 * i / 6)), math.cos(t / 10000 ** (2 * i / 6))) for i in range(3)]
+            pairs = [x for pair in waves for x in pair]
+            expected = pairs if layout == "interleaved" else pairs[0::2] + pairs[1::2]
+            torch.testing.assert_close(table[t], torch.tensor(expected), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("layout", ["interleaved", "halves"])
+def test_rotary_products_depend_on_the_distance_alone(layout):
+    """And they are those of complex numbers: the pair (a, b) of position t is (a + ib) e^(it theta_i)."""
+    position = Position(kind="rotary", layout=layout, max=64)
+    rotary, turn = Rotary(position, 8), turning(position)
+    q, k, v = (torch.randn(1, 1, 8, dtype=torch.float64) for _ in range(3))
+
+    def product(i, j):
+        turned = [turn(x, x, v, rotary(torch.tensor([at]))) for x, at in ((q, i), (k, j))]
+        assert torch.equal(turned[0][2], v)
+        return float((turned[0][0] * turned[1][1]).sum())
+
+    even = (lambda x: x[0::2]) if layout == "interleaved" else (lambda x: x[:4])
+    odd = (lambda x: x[1::2]) if layout == "interleaved" else (lambda x: x[4:])
+    first, second = (torch.complex(even(x.flatten()), odd(x.flatten())) for x in (q, k))
+    for i, j in ((3, 3), (5, 2), (60, 57), (0, 9)):
+        angles = torch.tensor([10000 ** (-2 * n / 8) for n in range(4)], dtype=torch.float64) * (i - j)
+        expected = float((first * second.conj() * torch.polar(torch.ones(4, dtype=torch.float64), angles)).real.sum())
+        assert product(i, j) == pytest.approx(expected, abs=1e-5)
+
+
+def test_rotary_values_turn_when_asked():
+    position = Position(kind="rotary", on_values=True, max=8)
+    x = torch.randn(1, 1, 4)
+    q, _, v = turning(position)(x, x, x, Rotary(position, 4)(torch.tensor([3])))
+    assert torch.equal(q, v)
+    assert not torch.equal(v, x)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"position": {"kind": "sinusoidal"}},
+        {"position": {"kind": "rotary"}},
+        {"position": {"kind": "rotary", "layout": "halves", "on_values": True}},
+        {"position": {"kind": "none"}},
+        {"position": {"offset": 2}},
+        {"stack": {"shared": True}},
+        {"attention": {"head_width": 16}},
+        {"norm": {"place": "post", "embedding": True, "final": False}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("family", ["gpt", "bert"])
+def test_every_setting_reads_batches_as_sequences_and_decoders_step_by_step(family, changes):
+    torch.manual_seed(0)
+    model = transformer.build(transformer.config_for(family, "tiny", 31, 24, changes)).eval()
+    sequences = [torch.randint(0, 31, (length,)).tolist() for length in (9, 4, 9)]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+        whole = model(Tokens.of(sequences)).states
+        alone = torch.cat([model(Tokens.of([each])).states for each in sequences])
+        torch.testing.assert_close(whole, alone, atol=1e-5, rtol=1e-5)
+        if family == "gpt":
+            _, state = model.extend(Tokens.of([each[:3] for each in sequences]), None)
+            logits, _ = model.extend(Tokens.of([each[3:] for each in sequences]), state)
+            last = Tokens.of(sequences).fences.last()
+            torch.testing.assert_close(logits, model.logits(whole[last]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt", "bert"])
+def test_without_positions_the_order_of_words_changes_nothing_in_an_encoder(family):
+    """A decoder without them still sees order: a token sees those before it."""
+    torch.manual_seed(0)
+    model = transformer.build(transformer.config_for(family, "tiny", 31, 24, {"position": {"kind": "none"}})).eval()
+    states, turned = (model(Tokens.of([ids])).states for ids in ([1, 2, 3, 4], [4, 3, 2, 1]))
+    assert torch.allclose(states, turned.flip(0), atol=1e-6) == (family == "bert")
 
 
 def test_flops_are_those_that_torch_counts():

@@ -6,17 +6,28 @@ carry the causal mask as a tensor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from vocablo.base.config import build
-from vocablo.base.errors import ConfigError, nearest
-from vocablo.landscape._layers import Entry, Key, differences, expand, read_keys, require, unknown_keys, write_keys
+from vocablo.landscape._heads import HeadMap
+from vocablo.landscape._layers import (
+    Entry,
+    Key,
+    activation_from,
+    activation_to,
+    expand,
+    read_keys,
+    require,
+    require_same,
+    unknown_keys,
+    write_keys,
+)
 from vocablo.models.transformer import Config
 
 TYPES = ("gpt2",)
 FAMILY = "transformer"
-ARCHITECTURE = "GPT2LMHeadModel"
+ARCHITECTURES = {("lm",): "GPT2LMHeadModel"}
 
 KEYS = {
     "vocab_size": Key("embed.vocab", 50257),
@@ -31,15 +42,7 @@ KEYS = {
     "attn_pdrop": Key("attention.dropout", 0.1),
     "scale_attn_weights": Key("attention.scaled", True),
     "tie_word_embeddings": Key("head.tied", True),
-}
-# Their names of the activation -> ours; the first of several is the one that is written.
-ACTIVATIONS = {
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu": "gelu",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
+    "initializer_range": Key("init.std", 0.02),
 }
 REQUIRED = {"scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
 IRRELEVANT = {
@@ -52,7 +55,7 @@ IRRELEVANT = {
     "summary_use_proj",
 }
 
-PREFIX = "transformer."
+PREFIX, OUTSIDE = "transformer.", ("lm_head.",)
 WEIGHTS = (
     Entry("transformer.wte.weight", "tokens.weight"),
     Entry("transformer.wpe.weight", "positions.weight"),
@@ -72,37 +75,35 @@ WEIGHTS = (
     Entry("transformer.ln_f.bias", "final_norm.bias"),
 )
 HEAD = Entry("lm_head.weight", "head.weight")
+HEADS: dict[str, HeadMap] = {}
 IGNORED = (r"transformer\.h\.\d+\.attn\.(masked_)?bias",)
 
 
-def config_from(theirs: Mapping[str, Any]) -> tuple[Config, list[str]]:
+def config_from(theirs: Mapping[str, Any], names: Collection[str]) -> tuple[Config, list[str]]:
     """Our configuration, and their keys that we don't know. Raises ConfigError for what we can't compute."""
     require(theirs, REQUIRED, "GPT-2's configuration")
-    activation = theirs.get("activation_function", "gelu_new")
-    if activation not in ACTIVATIONS:
-        raise ConfigError(
-            f"GPT-2's activation_function {activation!r} isn't known here{nearest(activation, ACTIVATIONS)}"
-        )
     fields = read_keys(theirs, KEYS)
-    fields["feed_forward"]["activation"] = ACTIVATIONS[activation]
+    fields["feed_forward"]["activation"] = activation_from(theirs, "activation_function", "gelu_new", "GPT-2")
     unknown = unknown_keys(theirs, {*KEYS, *REQUIRED, *IRRELEVANT, "activation_function"})
     return build(Config, fields, "GPT-2's configuration"), unknown
 
 
 def config_to(config: Config) -> dict[str, Any]:
     """Their configuration. Raises ConfigError naming the fields that GPT-2's layout can't say."""
-    activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.feed_forward.activation)
-    theirs = write_keys(config, KEYS) | {"activation_function": activation}
-    if (written := config_from(theirs)[0]) != config:
-        raise ConfigError(f"GPT-2's layout can't say {differences(config, written)}.")
+    theirs = write_keys(config, KEYS) | {"activation_function": activation_to(config.feed_forward.activation)}
+    require_same(config, config_from(theirs, ())[0], "GPT-2")
     return theirs
 
 
 def entries(config: Config) -> list[Entry]:
     """Every tensor that is stored for a configuration."""
-    return expand((*WEIGHTS, *(() if config.head.tied else (HEAD,))), config.stack.layers)
+    return expand((*WEIGHTS, *(() if _tied(config) else (HEAD,))), config.stack.layers)
 
 
 def implied(config: Config) -> dict[str, str]:
     """Tensors that needn't be stored, being another one: the head of a tied model is its token table."""
-    return {HEAD.theirs: "transformer.wte.weight"} if config.head.tied else {}
+    return {HEAD.names[0]: "transformer.wte.weight"} if _tied(config) else {}
+
+
+def _tied(config: Config) -> bool:
+    return config.head is not None and config.head.tied

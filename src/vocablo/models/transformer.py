@@ -1,21 +1,27 @@
-"""The Transformer (Vaswani et al. 2017), one implementation; today its decoder-only shape, as GPT-2 has it.
+"""The Transformer (Vaswani et al. 2017), one implementation in two shapes: the decoder (GPT) and the encoder (BERT).
 
-    h_0     = E[w] + P[position]                                        token and position embeddings
-    a_l     = h_l + Attention(Norm(h_l))                                causal self-attention, residual connection
-    h_(l+1) = a_l + W_2 gelu(W_1 Norm(a_l) + b_1) + b_2                 feed-forward, residual connection
-    p(w | w_<t) = softmax(E Norm(h_L))                                  tied head
+    x_0     = E[w] + P[position] (+ S[segment], normalised)             embeddings            nn/embeddings, nn/positions
+    a_l     = x_l + Attention(Norm(x_l))                                residual connection   nn/attention
+    x_(l+1) = a_l + W_2 gelu(W_1 Norm(a_l) + b_1) + b_2                 feed-forward          nn/layers
 
-That is the pre-norm of Radford et al. 2019 (norm before each part, one more at the end); ``norm.place = "post"`` is the
-original order, Norm(h + part(h)). Weights start as GPT-2's: N(0, 0.02), those that end a residual branch divided by
-sqrt(2 L). Configuration is grouped by part; ``__init__`` turns it into modules and ``forward`` reads none of it.
+    decoder   p(w_t | w_<t)      = softmax(E Norm(x_L))                 a token sees those before it
+    encoder   p(w_t | the rest)  = softmax(E Transform(x_L) + b)        a token sees all of its sequence
+              pooled             = tanh(W x_L[first token] + b)         one vector for the sequence
+
+That is the pre-norm of GPT-2 (Radford et al. 2019), whose last norm follows the last layer; with ``norm.place = "post"``,
+the original order and BERT's, a_l = Norm(x_l + Attention(x_l)) and so on (Devlin et al. 2019). Weights start from
+N(0, ``init.std``), in GPT-2 those that end a residual branch divided by sqrt(2 L). Configuration is grouped by part;
+``__init__`` turns it into modules and ``forward`` reads none of it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field, model_validator
@@ -24,87 +30,68 @@ from torch import Tensor, nn
 from vocablo.base.config import Settings, merge
 from vocablo.base.config import build as build_settings
 from vocablo.base.errors import ConfigError, nearest
-from vocablo.contract import Fences, Hidden, Tokens
-from vocablo.nn import taps
-from vocablo.nn.attention import Look, attention
+from vocablo.contract import Hidden, Tokens
+from vocablo.nn import positions
 from vocablo.nn.cache import KeyValueCache
 from vocablo.nn.dropout import Dropout
+from vocablo.nn.embeddings import Embed, Segments
 from vocablo.nn.head import target_log_probs
+from vocablo.nn.layers import AttentionSettings, FeedForwardSettings, Layer, Norm, Place, Stack, layer_norm
+from vocablo.nn.output import Head, OutputLayer
+from vocablo.nn.positions import Position
 
-FAMILIES = {"gpt": "decoder-only Transformer (GPT-2)"}
+FAMILIES = {"gpt": "decoder-only Transformer (GPT-2)", "bert": "encoder-only Transformer (BERT)"}
 SIZES = {
-    "tiny": {"stack": {"layers": 2, "width": 128}, "attention": {"heads": 4}},
-    "mini": {"stack": {"layers": 4, "width": 256}, "attention": {"heads": 4}},
-    "small": {"stack": {"layers": 6, "width": 384}, "attention": {"heads": 6}},
-    "medium": {"stack": {"layers": 8, "width": 512}, "attention": {"heads": 8}},
-    "base": {"stack": {"layers": 12, "width": 768}, "attention": {"heads": 12}},
-    "large": {"stack": {"layers": 24, "width": 1024}, "attention": {"heads": 16}},
+    "tiny": {
+        "gpt": {"stack": {"layers": 2, "width": 128}, "attention": {"heads": 4}},
+        "bert": {"stack": {"layers": 2, "width": 128}, "attention": {"heads": 2}},
+    },
+    "mini": {
+        "gpt": {"stack": {"layers": 4, "width": 256}, "attention": {"heads": 4}},
+        "bert": {"stack": {"layers": 4, "width": 256}, "attention": {"heads": 4}},
+    },
+    "small": {
+        "gpt": {"stack": {"layers": 6, "width": 384}, "attention": {"heads": 6}},
+        "bert": {"stack": {"layers": 4, "width": 512}, "attention": {"heads": 8}},
+    },
+    "medium": {
+        "gpt": {"stack": {"layers": 8, "width": 512}, "attention": {"heads": 8}},
+        "bert": {"stack": {"layers": 8, "width": 512}, "attention": {"heads": 8}},
+    },
+    "base": {
+        "gpt": {"stack": {"layers": 12, "width": 768}, "attention": {"heads": 12}},
+        "bert": {"stack": {"layers": 12, "width": 768}, "attention": {"heads": 12}},
+    },
+    "large": {
+        "gpt": {"stack": {"layers": 24, "width": 1024}, "attention": {"heads": 16}},
+        "bert": {"stack": {"layers": 24, "width": 1024}, "attention": {"heads": 16}},
+    },
 }
-ACTIVATIONS = {
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "relu": F.relu,
-    "silu": F.silu,
+# What a family is at every size; the rest is as the records below say, which is GPT-2's.
+SHAPES: dict[str, dict[str, Any]] = {
+    "gpt": {},
+    "bert": {
+        "embed": {"segments": 2, "dropout": 0.1},
+        "stack": {"causal": False, "dropout": 0.1},
+        "attention": {"dropout": 0.1},
+        "feed_forward": {"activation": "gelu"},
+        "norm": {"place": "post", "final": False, "embedding": True, "eps": 1e-12},
+        "head": {"transform": True, "bias": True},
+        "init": {"residual": False},
+        "pooler": True,
+    },
 }
 
 
-class Norm(Settings):
-    """Layer normalisation: where it stands and its epsilon (added to the variance, as in torch)."""
+class Init(Settings):
+    """The start: N(0, ``std``) for weights; ``residual`` divides those that end a residual branch by sqrt(2 L)."""
 
-    place: Literal["pre", "post"] = "pre"
-    final: bool = True  # one more after the last layer
-    bias: bool = True
-    eps: float = Field(default=1e-5, gt=0)
-
-
-class Position(Settings):
-    """How positions are told: a learned table of ``max`` rows."""
-
-    kind: Literal["learned"] = "learned"
-    max: int = Field(default=1024, ge=1)
-
-
-class AttentionSettings(Settings):
-    """Heads of width ``stack.width / heads``."""
-
-    heads: int = Field(default=12, ge=1)
-    bias: bool = True
-    scaled: bool = True  # scores divided by sqrt(head width)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-
-
-class FeedForwardSettings(Settings):
-    """Two linear maps; ``width`` None is four times the model's."""
-
-    width: int | None = Field(default=None, ge=1)
-    activation: Literal["gelu", "gelu_tanh", "relu", "silu"] = "gelu_tanh"
-    bias: bool = True
-
-
-class Stack(Settings):
-    """The pile of layers. ``dropout`` is on the end of each residual branch."""
-
-    layers: int = Field(default=12, ge=1)
-    width: int = Field(default=768, ge=1)
-    causal: Literal[True] = True
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-
-
-class Embed(Settings):
-    """The token table; ``dropout`` is on the sum of all embeddings."""
-
-    vocab: int = Field(ge=1)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-
-
-class Head(Settings):
-    """The output layer: the token table itself when tied, else a matrix of its own."""
-
-    tied: bool = True
+    std: float = Field(default=0.02, gt=0)
+    residual: bool = True
 
 
 class Config(Settings):
-    """All that defines a Transformer."""
+    """All that defines a Transformer. ``head`` None: no output layer (an encoder kept for its states)."""
 
     embed: Embed
     position: Position = Position()
@@ -112,14 +99,32 @@ class Config(Settings):
     attention: AttentionSettings = AttentionSettings()
     feed_forward: FeedForwardSettings = FeedForwardSettings()
     norm: Norm = Norm()
-    head: Head = Head()
+    head: Head | None = Head()
+    init: Init = Init()
+    pooler: bool = False
 
     @model_validator(mode="after")
     def _divides(self) -> Config:
-        if self.stack.width % self.attention.heads:
-            raise ValueError(
-                f"stack.width {self.stack.width} isn't a multiple of attention.heads {self.attention.heads}"
-            )
+        heads, width = self.attention.heads, self.attention.head_width
+        if width is None and self.stack.width % heads:
+            raise ValueError(f"stack.width {self.stack.width} isn't a multiple of attention.heads {heads}")
+        if self.position.kind == "rotary" and (width or self.stack.width // heads) % 2:
+            raise ValueError("position.kind 'rotary' needs heads of an even width")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_shape(self) -> Config:
+        if self.stack.causal:
+            lone = self.pooler or self.head is None or self.head.transform or self.head.bias or self.head.width
+            if lone or self.embed.segments or self.embed.width:
+                raise ValueError(
+                    "stack.causal: a decoder has an output layer, and no pooler, embed.segments, embed.width, "
+                    "head.transform, head.bias or head.width: these belong to an encoder (stack.causal = false)"
+                )
+        elif self.head is not None and self.head.tied and not self.head.transform and self.embed.width is not None:
+            raise ValueError("head.tied with embed.width needs head.transform, which leads back to the table's width")
+        elif self.head is not None and self.head.tied and self.head.width is not None:
+            raise ValueError("head.width is of a head that isn't tied: the token table has a width already")
         return self
 
 
@@ -131,7 +136,7 @@ def config_for(family: str, size: str, vocab: int, context: int, changes: Mappin
     if size not in SIZES:
         raise ConfigError(f"{family} has no size {size!r}{nearest(size, SIZES)}")
     rest = {key: value for key, value in changes.items() if key != "dropout"}
-    layers: list[tuple[str, Mapping[str, Any]]] = [("size", SIZES[size])]
+    layers: list[tuple[str, Mapping[str, Any]]] = [("family", SHAPES[family]), ("size", SIZES[size][family])]
     if "dropout" in changes:
         same = {"dropout": changes["dropout"]}
         layers.append(("dropout", {"embed": same, "stack": same, "attention": same}))
@@ -139,127 +144,131 @@ def config_for(family: str, size: str, vocab: int, context: int, changes: Mappin
     return build_settings(Config, merge(layers)[0], "model")
 
 
-def build(config: Config) -> Transformer:
+def build(config: Config) -> Decoder | Encoder:
     """A model with fresh weights from torch's current random state."""
-    return Transformer(config)
+    return Decoder(config) if config.stack.causal else Encoder(config)
 
 
-class SelfAttention(nn.Module):
-    """Multi-head self-attention: one joined projection to queries, keys and values, one back."""
+class Trunk(nn.Module):
+    """What both shapes are up to their output: embeddings and a pile of layers."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        width, settings = config.stack.width, config.attention
-        self.heads = settings.heads
-        self.scale = (width // settings.heads) ** -0.5 if settings.scaled else 1.0
-        self.dropout = settings.dropout
-        self.look = Look(causal=config.stack.causal)
-        self.qkv = nn.Linear(width, 3 * width, bias=settings.bias)
-        self.out = nn.Linear(width, width, bias=settings.bias)
-
-    def forward(self, x: Float[Tensor, "N D"], fences: Fences) -> Float[Tensor, "N D"]:
-        q, k, v = self.qkv(x).view(x.shape[0], 3, self.heads, -1).unbind(1)
-        taps.record(self, q, k, fences, self.look, self.scale)
-        dropout = self.dropout if self.training else 0.0
-        mixed = attention(q, k, v, fences, fences, self.look, scale=self.scale, dropout=dropout)
-        return self.out(mixed.reshape(x.shape))
-
-    def extend(self, x: Float[Tensor, "N D"], fences: Fences, cache: KeyValueCache, layer: int) -> Float[Tensor, "N D"]:
-        """The same for tokens that continue what the cache holds."""
-        q, k, v = self.qkv(x).view(x.shape[0], 3, self.heads, -1).unbind(1)
-        mixed = cache.attend(layer, q, k, v, fences, self.scale)
-        return self.out(mixed.reshape(x.shape))
-
-
-class FeedForward(nn.Module):
-    """W_2 activation(W_1 x + b_1) + b_2."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        width, settings = config.stack.width, config.feed_forward
-        inner = settings.width or 4 * width
-        self.up = nn.Linear(width, inner, bias=settings.bias)
-        self.down = nn.Linear(inner, width, bias=settings.bias)
-        self.activation = ACTIVATIONS[settings.activation]
-
-    def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-        return self.down(self.activation(self.up(x)))
-
-
-class Layer(nn.Module):
-    """Attention and feed-forward, each on a residual branch, with the norm before (pre) or after (post)."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.attention_norm = layer_norm(config)
-        self.attention = SelfAttention(config)
-        self.feed_forward_norm = layer_norm(config)
-        self.feed_forward = FeedForward(config)
-        self.drop = Dropout(config.stack.dropout)
-        self.pre = config.norm.place == "pre"
-
-    def forward(self, x: Float[Tensor, "N D"], mix: Any) -> Float[Tensor, "N D"]:
-        """``mix(attention, x)`` is how tokens are mixed: over a whole batch, or onto a cache."""
-        if self.pre:
-            x = x + self.drop(mix(self.attention, self.attention_norm(x)))
-            return x + self.drop(self.feed_forward(self.feed_forward_norm(x)))
-        x = self.attention_norm(x + self.drop(mix(self.attention, x)))
-        return self.feed_forward_norm(x + self.drop(self.feed_forward(x)))
-
-
-def layer_norm(config: Config) -> nn.LayerNorm:
-    return nn.LayerNorm(config.stack.width, eps=config.norm.eps, bias=config.norm.bias)
-
-
-class Transformer(nn.Module):
-    """A decoder-only Transformer that obeys ``contract.LeftModel``."""
-
-    reads = "left"
     carries = False
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         self.vocab, self.context = config.embed.vocab, config.position.max
-        width = config.stack.width
+        embed, stack, position = config.embed, config.stack, config.position
+        width = embed.width or stack.width
         self.tokens = nn.Embedding(self.vocab, width)
-        self.positions = nn.Embedding(self.context, width)
-        self.drop = Dropout(config.embed.dropout)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.stack.layers))
-        self.final_norm = layer_norm(config) if config.norm.final else nn.Identity()
-        self.head = None if config.head.tied else nn.Linear(width, self.vocab, bias=False)
+        self.positions = positions.table(position, width)
+        self.segments = Segments(embed.segments, width) if embed.segments else None
+        self.embedding_norm = layer_norm(width, config.norm) if config.norm.embedding else nn.Identity()
+        self.drop = Dropout(embed.dropout)
+        self.project = nn.Identity() if embed.width is None else nn.Linear(width, stack.width)
+        parts = (stack, config.attention, config.feed_forward, config.norm, position)
+        self.layers = nn.ModuleList(Layer(*parts) for _ in range(1 if stack.shared else stack.layers))
+        self.depth = stack.layers
+        head_width = config.attention.head_width or stack.width // config.attention.heads
+        self.rotary = positions.Rotary(position, head_width) if position.kind == "rotary" else None
+        self.final_norm = layer_norm(stack.width, config.norm) if config.norm.final else nn.Identity()
+
+    def _start(self) -> None:
+        """Fresh weights, once all modules are there."""
+        init = self.config.init
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Embedding, OutputLayer)) and module.weight is not None:
+                nn.init.normal_(module.weight, std=init.std)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        if init.residual:
+            for layer in self.layers:
+                for ends in (layer.attention.out, layer.feed_forward.down):  # type: ignore[union-attr]
+                    nn.init.normal_(ends.weight, std=init.std / math.sqrt(2 * self.depth))  # type: ignore[union-attr, arg-type]
+
+    def embedded(self, tokens: Tokens, places: Int[Tensor, "N"]) -> Float[Tensor, "N D"]:
+        """What the first layer reads."""
+        x = self.tokens(tokens.ids)
+        if self.positions is not None:
+            x = x + self.positions(places)
+        if self.segments is not None:
+            x = x + self.segments(tokens.segments)
+        return self.project(self.drop(self.embedding_norm(x)))
+
+    def through(
+        self, x: Float[Tensor, "N D"], mix: Callable[[int, Any, Tensor], Tensor], keep: tuple[int, ...] = ()
+    ) -> tuple[Float[Tensor, "N D"], tuple[Tensor, ...]]:
+        """The states after the last layer (and its norm), and the layers of ``keep``.
+
+        ``mix(layer, attention, x)`` is how a layer mixes tokens: over a whole batch, or onto a cache.
+        """
+        kept = {0: x}
+        for number in range(1, self.depth + 1):
+            x = self.layers[(number - 1) % len(self.layers)](x, partial(mix, number - 1))
+            if number in keep:
+                kept[number] = x
+        return self.final_norm(x), tuple(kept[number] for number in keep)
+
+    def read(self, tokens: Tokens, keep: tuple[int, ...]) -> tuple[Float[Tensor, "N D"], tuple[Tensor, ...]]:
+        """Whole sequences, through all layers."""
+        self._check(max(tokens.fences.lengths, default=0))
+        place = Place(tokens.fences, self._rotation(tokens.positions))
+        return self.through(self.embedded(tokens, tokens.positions), lambda _, attend, x: attend(x, place), keep)
+
+    def flops_per_token(self, context: int) -> int:
+        """Forward and backward: 6 for each weight that is multiplied, and the two products of attention, 12 T D a layer.
+
+        An encoder's output layer and pooler are left out: they only see the few states that are asked for.
+        """
+        weights = sum(parameter.numel() for parameter in self.layers.parameters()) * self.depth // len(self.layers)
+        for part in (self.embedding_norm, self.project, self.final_norm):
+            weights += sum(parameter.numel() for parameter in part.parameters())
+        attention = self.config.attention
+        width = attention.heads * attention.head_width if attention.head_width else self.config.stack.width
+        return 6 * weights + 12 * self.depth * width * context
+
+    def _rotation(self, places: Int[Tensor, "N"]) -> positions.Rotation:
+        return None if self.rotary is None else self.rotary(places)
+
+    def _check(self, length: int) -> None:
+        if length > self.context:
+            raise ConfigError(
+                f"The text has {length} tokens and the model reads at most {self.context}: shorten it, or use a window."
+            )
+
+
+class Decoder(Trunk):
+    """A decoder-only Transformer that obeys ``contract.LeftModel``."""
+
+    reads = "left"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        tied = config.head is None or config.head.tied
+        self.head = None if tied else nn.Linear(config.stack.width, self.vocab, bias=False)
         self.step: Any = None  # ``extend`` in one call, where nn/quantize.py has made the weights compact
-        self.apply(_initialise)
-        for layer in self.layers:
-            for ends in (layer.attention.out, layer.feed_forward.down):  # type: ignore[union-attr]
-                nn.init.normal_(ends.weight, std=0.02 / math.sqrt(2 * config.stack.layers))  # type: ignore[union-attr, arg-type]
+        self._start()
 
     def forward(
         self, tokens: Tokens, source: Tokens | None = None, state: Any = None, keep: tuple[int, ...] = ()
     ) -> Hidden:
         """States of every token, [N, D]. ``keep`` names layers to return: 0 the embeddings, l the output of layer l."""
-        self._check(max(tokens.fences.lengths, default=0))
-        x = self.drop(self.tokens(tokens.ids) + self.positions(tokens.positions))
-        kept = {0: x}
-        for number, layer in enumerate(self.layers, 1):
-            x = layer(x, lambda attend, inner: attend(inner, tokens.fences))
-            if number in keep:
-                kept[number] = x
-        return Hidden(self.final_norm(x), layers=tuple(kept[number] for number in keep))
+        states, layers = self.read(tokens, keep)
+        return Hidden(states, layers=layers)
 
     def extend(self, tokens: Tokens, state: KeyValueCache | None) -> tuple[Float[Tensor, "B V"], KeyValueCache]:
         """Read more tokens of each of B sequences; logits after each one's last. Only for inference."""
         if self.step is not None and (read := self.step(tokens, state)) is not None:
             return read
         fences = tokens.fences
-        cache = KeyValueCache(len(self.layers), fences.count, self.context) if state is None else state
-        positions = tokens.positions if state is None else cache.continued(tokens)
+        cache = KeyValueCache(self.depth, fences.count, self.context) if state is None else state
+        places = tokens.positions if state is None else cache.continued(tokens)
         self._check(cache.longest + max(fences.lengths, default=0))
-        x = self.tokens(tokens.ids) + self.positions(positions)
-        for number, layer in enumerate(self.layers):
-            x = layer(x, lambda attend, inner: attend.extend(inner, fences, cache, number))  # noqa: B023
+        place = Place(fences, self._rotation(places))
+        mix = lambda layer, attend, x: attend.extend(x, place, cache, layer)  # noqa: E731
+        states, _ = self.through(self.embedded(tokens, places), mix)
         cache.advance(fences)
-        return self.logits(self.final_norm(x if fences.equal == 1 else x.index_select(0, fences.last()))), cache
+        return self.logits(states if fences.equal == 1 else states.index_select(0, fences.last())), cache
 
     def logits(self, states: Float[Tensor, "M D"]) -> Float[Tensor, "M V"]:
         """Scores of the next token, before the softmax."""
@@ -270,21 +279,45 @@ class Transformer(nn.Module):
         return target_log_probs(states, at, ids, self.tokens.weight if self.head is None else self.head.weight)
 
     def flops_per_token(self, context: int) -> int:
-        """Forward and backward: 6 for each weight that is multiplied, and the two products of attention, 12 T D a layer."""
-        width = self.config.stack.width
-        looked_up = self.positions.weight.numel() + (0 if self.head is None else self.tokens.weight.numel())
-        weights = sum(parameter.numel() for parameter in self.parameters()) - looked_up
-        return 6 * weights + 12 * len(self.layers) * width * context
-
-    def _check(self, length: int) -> None:
-        if length > self.context:
-            raise ConfigError(
-                f"The text has {length} tokens and the model reads at most {self.context}: shorten it, or use a window."
-            )
+        """As the trunk's, and the output layer, which sees every token."""
+        return super().flops_per_token(context) + 6 * self.vocab * self.config.stack.width
 
 
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, (nn.Linear, nn.Embedding)):
-        nn.init.normal_(module.weight, std=0.02)
-        if getattr(module, "bias", None) is not None:
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+class Encoder(Trunk):
+    """An encoder-only Transformer that obeys ``contract.BothModel``."""
+
+    reads = "both"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        width = config.stack.width
+        self.pooler = nn.Linear(width, width) if config.pooler else None
+        head, table = config.head, config.embed.width or width
+        self.head = None if head is None else OutputLayer(head, width, self.vocab, table, config.norm.eps)
+        self._start()
+
+    def forward(
+        self, tokens: Tokens, source: Tokens | None = None, state: Any = None, keep: tuple[int, ...] = ()
+    ) -> Hidden:
+        """States of every token, [N, D], and of every sequence with a pooler, [B, D].
+
+        ``keep`` names layers to return: 0 the embeddings as the first layer reads them, l the output of layer l.
+        """
+        states, layers = self.read(tokens, keep)
+        pooled = None
+        if self.pooler is not None:
+            pooled = torch.tanh(self.pooler(states.index_select(0, tokens.fences.first())))
+        return Hidden(states, pooled, layers)
+
+    def logits(self, states: Float[Tensor, "M D"]) -> Float[Tensor, "M V"]:
+        """Scores of the token at each given state, before the softmax. Raises ConfigError without an output layer."""
+        return self._output()(states, self.tokens.weight)
+
+    def target_log_probs(self, states: Tensor, at: Int[Tensor, "M"], ids: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
+        """log p(ids[m] at the place of states[at[m]]) in nats; only the states chosen go through the output layer."""
+        return self._output().target_log_probs(states.index_select(0, at), ids, self.tokens.weight)
+
+    def _output(self) -> OutputLayer:
+        if self.head is None:
+            raise ConfigError("This encoder has no output layer over the vocabulary: it gives states, not words.")
+        return self.head

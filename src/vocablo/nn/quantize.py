@@ -43,7 +43,7 @@ def quantize(model: Any, dtype: str) -> None:
         raise ConfigError("This model's weights are compact already: load it again for another dtype.")
     for parent, name, linear in list(_linears(model)):
         setattr(parent, name, CompactLinear(linear.weight, linear.bias, dtype))
-    if getattr(model, "head", model) is None:  # the token table is the head as well
+    if model.reads == "left" and getattr(model, "head", model) is None:  # the token table is the head as well
         head = CompactLinear(model.get_parameter("tokens.weight"), None, dtype)
         model.head, model.tokens = head, CompactTable(head)
     if hasattr(model, "step"):

@@ -19,15 +19,16 @@ from vocablo.nn import native
 from vocablo.nn.cache import KeyValueCache
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu")  # in the order of native.cpp
-# Settings that Step knows. A family that learns another is read module by module until Step has learnt it, too.
+# Settings that Step knows at any value. A model with another one that isn't at its default is read module by module.
 KNOWN = {
     "embed": {"vocab", "dropout"},
-    "position": {"kind", "max"},
-    "stack": {"layers", "width", "causal", "dropout"},
+    "position": {"max", "offset"},
+    "stack": {"layers", "width", "dropout"},
     "attention": {"heads", "bias", "scaled", "dropout"},
     "feed_forward": {"width", "activation", "bias"},
-    "norm": {"place", "final", "bias", "eps"},
+    "norm": {"final", "bias", "eps"},
     "head": {"tied"},
+    "init": {"std", "residual"},
 }
 
 
@@ -42,10 +43,9 @@ class Step:
     @classmethod
     def of(cls, model: Any) -> Step | None:
         """The step of a model, or None if it has settings that aren't known here."""
-        settings = model.config.model_dump()
-        known = all(set(group) == KNOWN.get(name) for name, group in settings.items())
-        fits = known and settings["position"]["kind"] == "learned" and settings["norm"]["place"] == "pre"
-        return cls(model) if fits and settings["feed_forward"]["activation"] in ACTIVATIONS else None
+        changed = model.config.model_dump(exclude_defaults=True)
+        known = all(isinstance(group, dict) and set(group) <= KNOWN.get(name, set()) for name, group in changed.items())
+        return cls(model) if known and model.config.feed_forward.activation in ACTIVATIONS else None
 
     def __call__(self, tokens: Tokens, state: KeyValueCache | None) -> tuple[Tensor, KeyValueCache] | None:
         """As ``extend``; None where the modules have to do it: the native part isn't at hand, or the tokens are many."""

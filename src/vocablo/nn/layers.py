@@ -1,0 +1,156 @@
+"""A layer of a Transformer: attention and a feed-forward, each on a residual branch, with a norm before or after.
+
+pre   a = x + Attention(Norm(x)),   y = a + FeedForward(Norm(a))          (Radford et al. 2019)
+post  a = Norm(x + Attention(x)),   y = Norm(a + FeedForward(a))          (Vaswani et al. 2017)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from vocablo.base.config import Settings
+from vocablo.contract import Fences
+from vocablo.nn import taps
+from vocablo.nn.attention import Look, attention
+from vocablo.nn.cache import KeyValueCache
+from vocablo.nn.dropout import Dropout
+from vocablo.nn.positions import Position, Rotation, turning
+
+Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+}
+
+
+class Norm(Settings):
+    """Layer normalisation: where it stands and its epsilon (added to the variance, as in torch)."""
+
+    place: Literal["pre", "post"] = "pre"
+    final: bool = True  # one more after the last layer
+    embedding: bool = False  # one more after the sum of the embeddings
+    bias: bool = True
+    eps: float = Field(default=1e-5, gt=0)
+
+
+class AttentionSettings(Settings):
+    """Heads of width ``head_width``; None is ``stack.width / heads``."""
+
+    heads: int = Field(default=12, ge=1)
+    head_width: int | None = Field(default=None, ge=1)
+    bias: bool = True
+    scaled: bool = True  # scores divided by sqrt(head width)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
+class FeedForwardSettings(Settings):
+    """Two linear maps; ``width`` None is four times the model's."""
+
+    width: int | None = Field(default=None, ge=1)
+    activation: Activation = "gelu_tanh"
+    bias: bool = True
+
+
+class Stack(Settings):
+    """The pile of layers. ``dropout`` is on the end of each residual branch; ``shared``: one layer's weights, used again."""
+
+    layers: int = Field(default=12, ge=1)
+    width: int = Field(default=768, ge=1)
+    causal: bool = True  # a token sees those before it: a decoder; otherwise all: an encoder
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the layers are told of the tokens: where sequences begin, and how far queries and keys turn (rotary)."""
+
+    fences: Fences
+    rotation: Rotation = None
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention: one joined projection to queries, keys and values, one back."""
+
+    def __init__(self, stack: Stack, settings: AttentionSettings, position: Position) -> None:
+        super().__init__()
+        self.heads = settings.heads
+        width = settings.head_width or stack.width // settings.heads
+        self.scale = width**-0.5 if settings.scaled else 1.0
+        self.dropout = settings.dropout
+        self.look = Look(causal=stack.causal)
+        self.qkv = nn.Linear(stack.width, 3 * self.heads * width, bias=settings.bias)
+        self.out = nn.Linear(self.heads * width, stack.width, bias=settings.bias)
+        self.turn = turning(position)
+
+    def forward(self, x: Float[Tensor, "N D"], place: Place) -> Float[Tensor, "N D"]:
+        q, k, v = self._projected(x, place)
+        taps.record(self, q, k, place.fences, self.look, self.scale)
+        dropout = self.dropout if self.training else 0.0
+        mixed = attention(q, k, v, place.fences, place.fences, self.look, scale=self.scale, dropout=dropout)
+        return self.out(mixed.flatten(1))
+
+    def extend(self, x: Float[Tensor, "N D"], place: Place, cache: KeyValueCache, layer: int) -> Float[Tensor, "N D"]:
+        """The same for tokens that continue what the cache holds."""
+        q, k, v = self._projected(x, place)
+        mixed = cache.attend(layer, q, k, v, place.fences, self.scale)
+        return self.out(mixed.flatten(1))
+
+    def _projected(self, x: Float[Tensor, "N D"], place: Place) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = self.qkv(x).view(x.shape[0], 3, self.heads, -1).unbind(1)
+        return self.turn(q, k, v, place.rotation)
+
+
+class FeedForward(nn.Module):
+    """W_2 activation(W_1 x + b_1) + b_2."""
+
+    def __init__(self, width: int, settings: FeedForwardSettings) -> None:
+        super().__init__()
+        inner = settings.width or 4 * width
+        self.up = nn.Linear(width, inner, bias=settings.bias)
+        self.down = nn.Linear(inner, width, bias=settings.bias)
+        self.activation = ACTIVATIONS[settings.activation]
+
+    def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+        return self.down(self.activation(self.up(x)))
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each on a residual branch, with the norm before (pre) or after (post)."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        attention: AttentionSettings,
+        feed_forward: FeedForwardSettings,
+        norm: Norm,
+        position: Position,
+    ) -> None:
+        super().__init__()
+        self.attention_norm = layer_norm(stack.width, norm)
+        self.attention = SelfAttention(stack, attention, position)
+        self.feed_forward_norm = layer_norm(stack.width, norm)
+        self.feed_forward = FeedForward(stack.width, feed_forward)
+        self.drop = Dropout(stack.dropout)
+        self.pre = norm.place == "pre"
+
+    def forward(self, x: Float[Tensor, "N D"], mix: Any) -> Float[Tensor, "N D"]:
+        """``mix(attention, x)`` is how tokens are mixed: over a whole batch, or onto a cache."""
+        if self.pre:
+            x = x + self.drop(mix(self.attention, self.attention_norm(x)))
+            return x + self.drop(self.feed_forward(self.feed_forward_norm(x)))
+        x = self.attention_norm(x + self.drop(mix(self.attention, x)))
+        return self.feed_forward_norm(x + self.drop(self.feed_forward(x)))
+
+
+def layer_norm(width: int, norm: Norm) -> nn.LayerNorm:
+    return nn.LayerNorm(width, eps=norm.eps, bias=norm.bias)

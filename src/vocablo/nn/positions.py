@@ -1,0 +1,121 @@
+"""How a Transformer is told where a token stands.
+
+    learned      a table with one row a position                                               (Devlin et al. 2019)
+    sinusoidal   P[t, 2i] = sin(t / theta^(2i/D)),  P[t, 2i+1] = cos(t / theta^(2i/D))         (Vaswani et al. 2017, 3.5)
+    rotary       queries and keys turn by the angle t / theta^(2i/K) in the plane of dimensions 2i and 2i+1, so that their
+                 product depends on the distance alone                                         (Su et al. 2021)
+
+``layout`` says which dimensions make a pair: neighbours (``interleaved``), or one of each half (``halves``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from vocablo.base.config import Settings
+
+
+class Position(Settings):
+    """How positions are told. ``max`` is the longest sequence; a learned table skips its first ``offset`` rows."""
+
+    kind: Literal["learned", "sinusoidal", "rotary", "none"] = "learned"
+    max: int = Field(default=1024, ge=1)
+    offset: int = Field(default=0, ge=0)
+    layout: Literal["interleaved", "halves"] = "interleaved"
+    theta: float = Field(default=10000.0, gt=0)
+    on_values: bool = False  # rotary: values turn, too
+
+
+class Learned(nn.Embedding):
+    """A learned table whose first ``offset`` rows belong to no position."""
+
+    def __init__(self, position: Position, width: int) -> None:
+        super().__init__(position.max + position.offset, width)
+        self.offset = position.offset
+
+    # pyrefly: ignore[bad-override-param-name]
+    def forward(self, positions: Int[Tensor, "N"]) -> Float[Tensor, "N D"]:
+        return super().forward(positions + self.offset if self.offset else positions)
+
+
+class Sinusoidal(nn.Module):
+    """The fixed table of sines and cosines; it is stored with the model, as published checkpoints do."""
+
+    table: Tensor
+
+    def __init__(self, position: Position, width: int) -> None:
+        super().__init__()
+        self.register_buffer("table", sinusoids(position.max, width, position.theta, position.layout))
+
+    def forward(self, positions: Int[Tensor, "N"]) -> Float[Tensor, "N D"]:
+        return F.embedding(positions, self.table)
+
+
+class Rotary(nn.Module):
+    """Cosine and sine of every position's angles."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, position: Position, width: int) -> None:
+        super().__init__()
+        angles = _angles(position.max, width, position.theta)
+        self.register_buffer("cos", angles.cos().float(), persistent=False)
+        self.register_buffer("sin", angles.sin().float(), persistent=False)
+
+    def forward(self, positions: Int[Tensor, "N"]) -> tuple[Float[Tensor, "N 1 K/2"], Float[Tensor, "N 1 K/2"]]:
+        return F.embedding(positions, self.cos)[:, None], F.embedding(positions, self.sin)[:, None]
+
+
+Rotation = tuple[Tensor, Tensor] | None
+Turning = Callable[[Tensor, Tensor, Tensor, Rotation], tuple[Tensor, Tensor, Tensor]]
+
+
+def table(position: Position, width: int) -> nn.Module | None:
+    """What is added to the embeddings of the tokens, if anything is."""
+    if position.kind == "learned":
+        return Learned(position, width)
+    return Sinusoidal(position, width) if position.kind == "sinusoidal" else None
+
+
+def turning(position: Position) -> Turning:
+    """The function that turns queries, keys (and values) [N, H, K] by a rotation; without one, it changes nothing."""
+    if position.kind != "rotary":
+        return lambda q, k, v, _: (q, k, v)
+    turn = _turn_neighbours if position.layout == "interleaved" else _turn_halves
+    if position.on_values:
+        return lambda q, k, v, rotation: (turn(q, rotation), turn(k, rotation), turn(v, rotation))
+    return lambda q, k, v, rotation: (turn(q, rotation), turn(k, rotation), v)
+
+
+def sinusoids(length: int, width: int, theta: float, layout: str) -> Float[Tensor, "T D"]:
+    """The table of sines and cosines, computed in float64; an odd width ends with a sine."""
+    angles = _angles(length, width, theta)
+    sines, cosines = angles.sin(), angles.cos()
+    if layout == "halves":
+        return torch.cat([sines, cosines], 1)[:, :width].float()
+    return torch.stack([sines, cosines], 2).flatten(1)[:, :width].float()
+
+
+def _angles(length: int, width: int, theta: float) -> Float[Tensor, "T K"]:
+    exponents = torch.arange(0, width, 2, dtype=torch.float64) / width
+    return torch.arange(length, dtype=torch.float64)[:, None] / theta**exponents
+
+
+def _turn_neighbours(x: Tensor, rotation: Rotation) -> Tensor:
+    cos, sin = rotation  # type: ignore[misc]
+    first, second = x[..., 0::2], x[..., 1::2]
+    return torch.stack([first * cos - second * sin, second * cos + first * sin], -1).flatten(-2)
+
+
+def _turn_halves(x: Tensor, rotation: Rotation) -> Tensor:
+    cos, sin = rotation  # type: ignore[misc]
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)

@@ -1,13 +1,14 @@
 """How far a mean of few measurements can be trusted: Student's interval, and the bootstrap for what isn't normal.
 
 Student (1908)                      mean +- t(n - 1, level) s / sqrt(n)
-percentile bootstrap (Efron 1979)   quantiles of the means of resamples
+percentile bootstrap (Efron 1979)   quantiles of the means (or another statistic) of resamples
+Wilson (1927)                       the shares that a count of right answers doesn't contradict
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -44,10 +45,43 @@ def bootstrap_interval(
 ) -> Interval:
     """For many independent values of any distribution, such as the scores of items. Raises DataError below two values."""
     data = _checked(values, level)
+    low, high = resampled_bounds(data, lambda part: float(part.mean()), level, resamples=resamples, seed=seed)
+    return Interval(float(data.mean()), low, high, level, len(data))
+
+
+def resampled_bounds(
+    rows: NDArray[np.float64],
+    statistic: Callable[[NDArray[np.float64]], float],
+    level: float = 0.95,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Quantiles of a statistic over resamples of ``rows`` (``[n, ...]``, n >= 1), drawn with replacement.
+
+    Resamples where the statistic isn't defined (a correlation with a constant) are left out; nan when none is left.
+    """
     rng = generator(seed, "bootstrap")
-    means = np.array([data[rng.integers(len(data), size=len(data))].mean() for _ in range(resamples)])
-    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
-    return Interval(float(data.mean()), float(low), float(high), level, len(data))
+    values = np.array([statistic(rows[rng.integers(len(rows), size=len(rows))]) for _ in range(resamples)])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return math.nan, math.nan
+    low, high = np.quantile(values, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
+
+
+def wilson_interval(right: int, count: int, level: float = 0.95) -> Interval:
+    """For a share of right answers. Unlike the bootstrap's it isn't empty when all are right, or none is.
+
+    Raises DataError for a count of zero.
+    """
+    if not 0 <= right <= count or count < 1:
+        raise DataError(f"A share needs a count of one or more and at most so many right; got {right} of {count}.")
+    _check_level(level)
+    z, share = NormalDist().inv_cdf(0.5 + level / 2), right / count
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    reach = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return Interval(share, max(middle - reach, 0.0), min(middle + reach, 1.0), level, count)
 
 
 def student_quantile(share: float, freedom: int) -> float:
@@ -73,6 +107,10 @@ def _checked(values: Sequence[float] | NDArray[np.floating], level: float) -> ND
     data = np.asarray(values, dtype=np.float64)
     if data.ndim != 1 or len(data) < 2:
         raise DataError(f"An interval needs a list of two values or more; got an array of shape {data.shape}.")
+    _check_level(level)
+    return data
+
+
+def _check_level(level: float) -> None:
     if not 0 < level < 1:
         raise DataError(f"level is a share between 0 and 1, such as 0.95; got {level}.")
-    return data

@@ -34,6 +34,17 @@ def gpt(vocab, context=32, *, std=0.4, seed=0, tied=False):
     return _spread(transformer.build(transformer.config_for("gpt", "tiny", vocab, context, changes)), std, seed)
 
 
+def bert(vocab, context=32, *, std=0.6, seed=0, layers=2, **changes):
+    """A Transformer that reads both ways, with random weights."""
+    changes = {"stack": {"layers": layers, "width": 16}, "attention": {"heads": 2}} | changes
+    model = _spread(transformer.build(transformer.config_for("bert", "tiny", vocab, context, changes)), std, seed)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.LayerNorm):
+                module.weight.add_(1)  # or hardly anything of a token's neighbours would reach it
+    return model
+
+
 def lstm(vocab, *, std=0.4, seed=0):
     """A recurrent network of one layer with random weights."""
     changes = {"stack": {"layers": 1, "width": 12}, "embed": {"width": 12}}
@@ -50,6 +61,11 @@ def counted(tokenizer, texts=TEXTS):
 def kind(name, texts=TEXTS):
     """A tokenizer of ``texts`` of a kind, as small as that kind can be."""
     return Tokenizer.train(name, texts, vocab=275 if name == "bpe" else None)
+
+
+def wordpieces():
+    """A WordPiece tokenizer so small that longer words have several pieces."""
+    return Tokenizer.train("wordpiece", TEXTS, vocab=64)
 
 
 def pieces():

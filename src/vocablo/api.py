@@ -16,7 +16,9 @@ from vocablo.base import config, registry
 from vocablo.base.errors import ConfigError, nearest
 from vocablo.base.progress import tell
 from vocablo.data.readers import read_documents
+from vocablo.inference.encoder import EncoderModel
 from vocablo.inference.left_model import LanguageModel
+from vocablo.inference.sentence_folder import sentence_folder
 from vocablo.nn.quantize import quantize
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.training import pretrain as pretraining
@@ -24,6 +26,7 @@ from vocablo.training import recipe as recipes_room
 from vocablo.training.pretrain import PretrainResult
 
 __all__ = [
+    "EncoderModel",
     "LanguageModel",
     "describe",
     "load",
@@ -37,24 +40,30 @@ __all__ = [
 DTYPES = ("fp32", "bf16", "int8")
 
 
-def load(folder_or_name: str | Path, *, dtype: str | None = None) -> LanguageModel:
-    """A model from a folder, an ARPA file (``.arpa``, ``.arpa.gz``) or a hub name, ready to be asked.
+def load(folder_or_name: str | Path, *, dtype: str | None = None) -> LanguageModel | EncoderModel:
+    """A model from a folder, an ARPA file (``.arpa``, ``.arpa.gz``) or a hub name, ready to be asked what its family can do.
 
-    ``dtype`` is the precision of the weights: ``fp32`` (default), ``bf16``, or ``int8`` (see ``nn/quantize.py``).
+    A folder of sentence-transformers brings its own way of making vectors along. ``dtype`` is the precision of the weights: ``fp32`` (default), ``bf16``, or ``int8`` (see ``nn/quantize.py``).
     Raises CheckpointError for a folder that can't be read and ConfigError for a model without a tokenizer.
     """
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"There is no dtype {dtype!r}{nearest(dtype, DTYPES)}")
-    loaded = checkpoint.load(str(folder_or_name))
-    if loaded.tokenizer is None:
+    sentences = sentence_folder(folder_or_name)
+    loaded = checkpoint.load(str(sentences.transformer if sentences else folder_or_name))
+    model, tokenizer = loaded.model, loaded.tokenizer
+    if tokenizer is None:
         raise ConfigError(f"{folder_or_name} has no tokenizer.json: put the model's tokenizer beside it.")
-    if loaded.model.reads != "left":
-        raise ConfigError(
-            f"{folder_or_name} reads {loaded.model.reads!r}; these verbs need a model that reads from the left."
-        )
-    if dtype in ("bf16", "int8"):
-        quantize(loaded.model, dtype)
-    return LanguageModel(loaded.model, loaded.tokenizer)
+    if model.reads == "left":
+        if dtype in ("bf16", "int8"):
+            quantize(model, dtype)
+        return LanguageModel(model, tokenizer)
+    if model.reads != "both":
+        raise ConfigError(f"{folder_or_name} reads {model.reads!r}, and nothing here can be asked of that yet.")
+    if dtype == "int8":
+        raise ConfigError("int8 is for models that write from left to right; an encoder takes fp32 or bf16.")
+    for module in (model, *loaded.heads.values()):
+        module.to(checkpoint.DTYPES[dtype or "fp32"])
+    return EncoderModel(model, tokenizer, loaded.heads, sentences)
 
 
 def pretrain(

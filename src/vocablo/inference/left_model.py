@@ -28,6 +28,7 @@ class LanguageModel(Asked):
     """A model that reads from left to right, with its tokenizer: what ``load`` returns for n-gram, RNN and GPT alike."""
 
     what = "a model that reads from left to right"
+    also = ("stream",)
 
     def next(self, prompt: str, *, k: int = 10, among: Sequence[str] | None = None) -> NextWords:
         """The k most probable next words (or the named candidates), each the sum over its token paths."""
@@ -37,10 +38,31 @@ class LanguageModel(Asked):
         """The k most probable next tokens."""
         return asking.next_tokens(self.model, self.tokenizer, prompt, k)
 
-    def score(self, texts: str | Sequence[str], *, end: bool = False, stride: int | None = None) -> list[Score]:
+    def score(
+        self, texts: str | Sequence[str], *, end: bool = False, stride: int | None = None, convention: str = "vocablo"
+    ) -> list[Score]:
         """Log-probability by the chain rule, in nats, of each text; ``end`` adds that of the text ending there."""
         texts = [texts] if isinstance(texts, str) else list(texts)
-        return scoring.score(self.model, self.tokenizer, texts, end=end, stride=stride)
+        return scoring.score(self.model, self.tokenizer, texts, end=end, stride=stride, convention=convention)
+
+    def score_files(
+        self,
+        sources: str | Path | Sequence[str | Path],
+        *,
+        documents: str = "line",
+        column: str | None = None,
+        encoding: str = "utf-8",
+        end: bool = False,
+        stride: int | None = None,
+        convention: str = "vocablo",
+        quiet: bool = True,
+    ) -> Iterator[Score]:
+        """The same for every document of files, one after the other as they are scored."""
+        notes = None if quiet else tell
+        found = read_documents(sources, documents=documents, column=column, encoding=encoding, notes=notes)
+        texts = (document.text for document in found)
+        how = {"end": end, "stride": stride, "convention": scoring.convention_named(convention)}
+        return scoring.score_each(self.model, self.tokenizer, texts, quiet=quiet, **how)
 
     def perplexity(
         self,

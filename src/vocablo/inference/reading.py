@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vocablo.base.errors import ConfigError, DataError
-from vocablo.contract import Fences, LeftModel, Tokens
+from vocablo.contract import BothModel, Fences, LeftModel, Tokens
 from vocablo.text.tokenizer import Tokenizer
 
 BATCH_TOKENS = 8192  # what one forward pass reads at most, unless one sequence is longer
@@ -29,7 +29,7 @@ Span = tuple[int, int, int]  # inputs from begin to end, of which those from sco
 
 
 @contextlib.contextmanager
-def asking(model: LeftModel) -> Iterator[None]:
+def asking(model: LeftModel | BothModel) -> Iterator[None]:
     """No gradients and no dropout; a model that is being trained goes on as before afterwards."""
     training = model if isinstance(model, nn.Module) and model.training else None
     if training is not None:
@@ -42,7 +42,7 @@ def asking(model: LeftModel) -> Iterator[None]:
             training.train()
 
 
-def device_of(model: LeftModel) -> torch.device:
+def device_of(model: LeftModel | BothModel) -> torch.device:
     """Where the model's parameters are; the CPU for a family without parameters."""
     first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     return torch.device("cpu") if first is None else first.device
@@ -67,7 +67,7 @@ def spelled(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[str, ...]:
     return tuple(names[index] for index in ids)
 
 
-def check_ids(model: LeftModel, ids: Sequence[int] | Ints) -> None:
+def check_ids(model: LeftModel | BothModel, ids: Sequence[int] | Ints) -> None:
     """Raise ConfigError when the tokenizer has tokens that the model lacks."""
     if len(ids) and max(ids) >= model.vocab:
         raise ConfigError(

@@ -4,17 +4,21 @@
 
 The first token's policy is stated in each result. ``boundary``: it is scored too, as what follows ``<end>``; so the text is
 one that begins there. ``skipped``: the tokenizer has no boundary, and the first token is only read.
+
+A convention says how: ``vocablo`` (the boundary first where there is one, texts compared by their sums) or ``minicons`` (no
+boundary, so the first token is skipped, and texts compared by the mean of their tokens; its defaults in version 0.3).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from vocablo.base.errors import ConfigError
+from vocablo.base.errors import ConfigError, nearest
 from vocablo.base.progress import Progress
 from vocablo.contract import LeftModel
 from vocablo.inference.reading import BATCH_TOKENS, Ints, carried, chain
@@ -22,6 +26,7 @@ from vocablo.measures.likelihood import Likelihood
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.text.words import count_words
 
+CONVENTIONS = ("vocablo", "minicons")
 GROUP = 1024  # documents, or GROUP_CHARACTERS, that are tokenized and scored at a time
 GROUP_CHARACTERS = 4 * BATCH_TOKENS
 
@@ -50,11 +55,27 @@ class Score:
     words: list[WordScore]
     likelihood: Likelihood
     first: str
+    convention: str = "vocablo"
+
+    @property
+    def kind(self) -> str:
+        """What the numbers are; scores of different kinds are not comparable."""
+        return "chain rule"
 
     @property
     def log_prob(self) -> float:
         """Of all scored tokens together."""
         return self.likelihood.log_prob
+
+    @property
+    def mean_log_prob(self) -> float:
+        """Per scored token; not a number when there is none."""
+        return self.log_prob / self.likelihood.tokens if self.likelihood.tokens else math.nan
+
+    @property
+    def value(self) -> float:
+        """What the convention ranks texts by."""
+        return self.mean_log_prob if self.convention == "minicons" else self.log_prob
 
     @property
     def perplexity(self) -> float:
@@ -84,15 +105,16 @@ def score(
     *,
     end: bool = False,
     stride: int | None = None,
+    convention: str = "vocablo",
 ) -> list[Score]:
-    """Score each text; ``end`` adds the probability that the text ends there.
+    """Score each text; ``end`` adds the probability that the text ends there. ``convention``: see the module's docstring.
 
     Raises ConfigError for a text over the model's context without a ``stride`` (see ``inference.reading``).
     """
-    boundary = tokenizer.end_id
-    if end and boundary is None:
+    boundary = tokenizer.end_id if convention_named(convention) == "vocablo" else None
+    if end and tokenizer.end_id is None:
         raise ConfigError("end=True needs a tokenizer with a boundary such as <end>; this one has none.")
-    closing = [boundary] if end and boundary is not None else []
+    closing = [tokenizer.end_id] if end and tokenizer.end_id is not None else []
     encodings = [tokenizer.encode(text) for text in texts]
     ids = [[*encoding.ids, *closing] for encoding in encodings]
     opening = [] if boundary is None else [boundary]
@@ -106,8 +128,36 @@ def score(
             values = [None, *values]
         first = "skipped" if boundary is None else "boundary"
         surfaces = [tokenizer.surface(token) for token in one]
-        scores.append(Score(text, surfaces, one, values, _words(tokenizer, one, values), likelihood, first))
+        found_words = _words(tokenizer, one, values)
+        scores.append(Score(text, surfaces, one, values, found_words, likelihood, first, convention))
     return scores
+
+
+def score_each(
+    model: LeftModel, tokenizer: Tokenizer, texts: Iterable[str], *, quiet: bool = True, **how: Any
+) -> Iterator[Score]:
+    """The same for any number of texts, scored as they are asked for; ``how`` are the options of ``score``."""
+    with Progress("scoring", None, "tokens", quiet=quiet) as progress:
+        for some in grouped(texts):
+            found = score(model, tokenizer, some, **how)
+            progress.advance(sum(len(one.ids) for one in found))
+            yield from found
+
+
+def convention_named(name: str) -> str:
+    """The name itself. Raises ConfigError for one that isn't known."""
+    if name not in CONVENTIONS:
+        raise ConfigError(f"There is no convention {name!r}{nearest(name, CONVENTIONS)}")
+    return name
+
+
+def one_kind(scores: Iterable[Any]) -> str:
+    """The kind of scores that are to be ranked. Raises ConfigError when they are of several, which can't be compared."""
+    kinds = {(one.kind, one.convention) for one in scores}
+    if len(kinds) > 1:
+        named = " and ".join(sorted(f"{kind} ({convention})" for kind, convention in kinds))
+        raise ConfigError(f"These scores can't be ranked together: they are {named}.")
+    return next(iter(kinds))[0] if kinds else ""
 
 
 def perplexity(
@@ -130,7 +180,7 @@ def perplexity(
         )
     total, state, last = Likelihood(), None, tokenizer.end_id
     with Progress("scoring", None, "tokens", quiet=quiet) as progress:
-        for texts in _grouped(documents):
+        for texts in grouped(documents):
             ids = _closed(tokenizer, texts)
             if carry:
                 found, state, last = _stream(model, ids, state, last)
@@ -196,7 +246,8 @@ def _words(tokenizer: Tokenizer, ids: list[int], log_probs: list[float | None]) 
     return words
 
 
-def _grouped(documents: Iterable[str]) -> Iterator[list[str]]:
+def grouped(documents: Iterable[str]) -> Iterator[list[str]]:
+    """Documents in lists of bounded size."""
     group: list[str] = []
     size = 0
     for document in documents:

@@ -16,14 +16,16 @@ class Asked:
     """A model with its tokenizer. Subclasses, one for each way of reading, have the verbs as their public methods."""
 
     what = "a model"
+    also: tuple[str, ...] = ()  # methods that are another form of a verb, beside those named VERB_SOMETHING
 
     def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
 
     @property
     def verbs(self) -> tuple[str, ...]:
-        """The names of what this model can be asked."""
-        return tuple(name for name in _methods(type(self)) if name not in self._lacking())
+        """What this model can be asked; another form of one (``score_files`` of ``score``) isn't told apart."""
+        names = [name for name in _methods(type(self)) if name not in self._lacking()]
+        return tuple(name for name in names if name.rpartition("_")[0] not in names and name not in self.also)
 
     def _lacking(self) -> dict[str, str]:
         """Verbs of the class that this very model can't do -> what it would need, in words."""

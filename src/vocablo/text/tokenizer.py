@@ -31,11 +31,13 @@ FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 class Encoding:
     """The tokens of one text: ``offsets`` [n, 2] are where each begins and ends, in characters of the text.
 
-    ``tokens`` are as the tokenizer's file spells them (``Ġgato``, ``##ción``); ``Tokenizer.surface`` is for the eye.
+    ``words`` [n] numbers the tokenizer's own words, the stretches of text that it splits into tokens one by one: what
+    Kauf and Ivanova (2023) call a word. -1: of none (a special token). ``tokens`` are as the tokenizer's file spells them (``Ġgato``, ``##ción``); ``Tokenizer.surface`` is for the eye.
     """
 
     ids: list[int]
     offsets: NDArray[np.int64]
+    words: NDArray[np.int64]
     tokens: list[str]
 
 
@@ -199,7 +201,8 @@ class Tokenizer:
         offsets = np.array(result.offsets, dtype=np.int64).reshape(-1, 2)
         ids = result.ids
         # The library's own list has the text itself in the place of an unknown token of a unigram tokenizer.
-        return Encoding(ids, offsets, [self.vocabulary[index] for index in ids])
+        words = np.array([-1 if word is None else word for word in result.word_ids], dtype=np.int64)
+        return Encoding(ids, offsets, words, [self.vocabulary[index] for index in ids])
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, in parallel and without offsets."""

@@ -171,7 +171,7 @@ LONG = "el gato duerme en la mesa " * 20
         (["next", "el", "-m", "gpt", "--dtype", "fp17"], ["fp17", "'fp32'"]),
         (["attend", LONG, "-m", "gpt"], ["reads at most 16"]),
         (["attend", "el", "-m", "gpt", "--layer", "2"], ["no layer 2", "layers 1 to 1"]),
-        (["attend", "el", "-m", "ngram"], ["model with attention", "next, next_tokens, score"]),
+        (["attend", "el", "-m", "ngram"], ["model with attention", "next, score"]),
         (["score", LONG, "-m", "gpt"], ["model reads 16", "--stride 8"]),
         (["score", "el", "-m", "gpt", "--stride", "-1"], ["stride", "16", "-1"]),
         (["score", "", "-m", "gpt"], ["nothing to score", "--end"]),

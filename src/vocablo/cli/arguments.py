@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from vocablo.base.errors import ConfigError
 
@@ -50,3 +52,18 @@ def model_path(given: str | None) -> str:
         "Which model? Give --model FOLDER (or set VOCABLO_MODEL). `vocablo demo` makes one in demo/transformer, "
         "`vocablo pretrain` makes one from your own text."
     )
+
+
+def fitting(verb: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given (not None). Raises ConfigError for one that this model's verb doesn't have."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    known = inspect.signature(verb).parameters
+    free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    for name in chosen:
+        if name not in known and not free:
+            option, others = f"--{name.replace('_', '-')}", [one for one in given if one in known]
+            raise ConfigError(
+                f"{option} isn't for this kind of model: of these options its {verb.__name__.split('_')[0]} takes "
+                f"{', '.join('--' + one.replace('_', '-') for one in others)}."
+            )
+    return chosen

@@ -10,7 +10,7 @@ import typer
 
 from vocablo.base.errors import DataError
 from vocablo.cli import show
-from vocablo.cli.arguments import model_path
+from vocablo.cli.arguments import fitting, model_path
 from vocablo.cli.options import Column, Documents, Dtype, Encoding, Json, Model, Stride, Text
 
 app = typer.Typer()
@@ -39,21 +39,41 @@ def next_(
 
 @app.command()
 def score(
-    texts: Annotated[list[str], typer.Argument(help="Texts; - reads lines from standard input.")],
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; - reads lines from standard input.")] = None,
     model: Model = None,
+    text: Text = [],  # noqa: B006
+    documents: Documents = "line",
+    column: Column = None,
+    encoding: Encoding = "utf-8",
+    out: Annotated[Path | None, typer.Option(help="Write the scores into this .jsonl file, one object a line.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Encoders: token (Salazar) or word_l2r (Kauf and Ivanova). [default: token]")
+    ] = None,
+    convention: Annotated[
+        str | None, typer.Option(help="vocablo (sums), or minicons (means, first token skipped). [default: vocablo]")
+    ] = None,
     end: Annotated[bool, typer.Option("--end", help="Include the probability that the text ends here.")] = False,
     stride: Stride = None,
     dtype: Dtype = None,
     json: Json = False,
 ) -> None:
-    """The log-probability of texts by the chain rule: per token, per word and in total."""
+    """The log-probability of texts: by the chain rule, or an encoder's pseudo-log-likelihood. Per token, word and text."""
     from vocablo import api
 
-    lines = [line.rstrip("\n") for line in sys.stdin] if texts == ["-"] else texts
-    if not lines or not (end or any(lines)):
+    if bool(texts) == bool(text):
+        raise DataError("There is nothing to score: give a text, or files with --text (not both)." if not texts else
+                        "Texts and --text can't be scored together: give one of them.")  # fmt: skip
+    lines = [line.rstrip("\n") for line in sys.stdin] if texts == ["-"] else list(texts or ())
+    if not text and (not lines or not (end or any(lines))):
         raise DataError("There is nothing to score: give a text, or --end for the probability that an empty one ends.")
-    results = api.load(model_path(model), dtype=dtype).score(lines, end=end, stride=stride)
-    show.result(results[0] if len(results) == 1 else results, json, show.scores)
+    asked = api.load(model_path(model), dtype=dtype)
+    given = {"variant": variant, "convention": convention, "end": end or None, "stride": stride}
+    if not text:
+        results = asked.score(lines, **fitting(asked.score, given))
+        return show.scored(results, json, out, whole=True)
+    reading = {"documents": documents, "column": column, "encoding": encoding, "quiet": json}
+    found = asked.score_files(text, **reading, **fitting(asked.score_files, given))
+    return show.scored(found, json, out, whole=False)
 
 
 @app.command()
@@ -106,6 +126,7 @@ def generate(
     from vocablo import api
 
     loaded = api.load(model_path(model), dtype=dtype)
+    written = loaded.generate  # refused here by a model that writes nothing
     options = dict(
         max_tokens=max_tokens, samples=samples, greedy=greedy, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
         repetition_penalty=repetition_penalty, seed=seed, stop=tuple(stop or ()), window=window,
@@ -118,12 +139,13 @@ def generate(
             sys.stdout.flush()
         typer.echo()
         return
-    show.result(loaded.generate(prompt, **options), json, show.generations)
+    show.result(written(prompt, **options), json, show.generations)
 
 
 @app.command()
 def attend(
     text: Annotated[str, typer.Argument(help="The text to read.")],
+    second: Annotated[str | None, typer.Argument(help="Encoders: a second text, read in one sequence with it.")] = None,
     model: Model = None,
     layer: Annotated[int | None, typer.Option(help="Only this layer, from 1; -1 is the last. [default: all]")] = None,
     head: Annotated[int | None, typer.Option(help="Only this head, from 1. [default: all, and their mean]")] = None,
@@ -135,9 +157,13 @@ def attend(
     """How much each token looks at each other one: the attention weights of a layer and head, or their mean."""
     from vocablo import api
 
-    result = api.load(model_path(model), dtype=dtype).attend(
-        text, layers=None if layer is None else [layer], heads=None if head is None else [head]
-    )
+    asked = api.load(model_path(model), dtype=dtype)
+    given = {
+        "second": second,
+        "layers": None if layer is None else [layer],
+        "heads": None if head is None else [head],
+    }
+    result = asked.attend(text, **fitting(asked.attend, given))
     if svg is not None:
         show.into_file(svg, result.svg())
     show.result(result, json, show.attention, html=html)

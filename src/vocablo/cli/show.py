@@ -5,11 +5,12 @@ from __future__ import annotations
 import json as json_module
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from vocablo.base import files
+from vocablo.base.errors import ConfigError
 from vocablo.base.progress import duration, quantity
 from vocablo.base.results import as_json
 from vocablo.views.svg import probability
@@ -52,6 +53,27 @@ def next_table(value: Any) -> str:
     return table(("next word" if words else "next token", "p", ""), lines) + note
 
 
+def scored(found: Iterable[Any], json: bool, out: Path | None, *, whole: bool) -> None:
+    """Scores as they come: into a .jsonl file, as one JSON object, or as text (token by token, if ``whole``)."""
+    if out is not None:
+        if out.suffix != ".jsonl":
+            raise ConfigError(f"Scores are written as .jsonl, one object a line; got {out.name!r}.")
+        count = 0
+        with files.replacing(out) as temporary, temporary.open("w", encoding="utf-8") as file:
+            for one in found:
+                file.write(json_module.dumps(as_json(one), ensure_ascii=False) + "\n")
+                count += 1
+        print(f"{count:,} scores in {out}", file=sys.stderr)
+    elif json:
+        results = list(found)
+        result(results[0] if whole and len(results) == 1 else results, True, scores)
+    elif whole:
+        say(scores(list(found)))
+    else:
+        for one in found:
+            say(f"{one.log_prob:10.4f}  {len(one.tokens):4} tokens  {one.text}")
+
+
 def scores(value: Any) -> str:
     """Every text's log-probability, token by token, and its total."""
     return "\n\n".join(_score(one) for one in (value if isinstance(value, list) else [value]))
@@ -62,12 +84,63 @@ def _score(one: Any) -> str:
         (_visible(token), None if log_prob is None or log_prob != log_prob else round(float(log_prob), 4))
         for token, log_prob in zip(one.tokens, one.log_probs, strict=True)
     ]
-    facts = [f"log p = {one.log_prob:.4f} nats", f"perplexity per token {format_number(float(one.perplexity))}"]
-    if one.bits_per_byte is not None:
-        facts.append(f"{one.bits_per_byte:.4f} bits per byte")
+    pseudo = hasattr(one, "pseudo_perplexity")
+    facts = [f"{'PLL' if pseudo else 'log p'} = {one.log_prob:.4f} nats"]
+    if one.convention != "vocablo":
+        facts.append(f"{one.convention}: {one.value:.4f} per token")
+    if pseudo:
+        facts.append(f"pseudo-perplexity per token {format_number(float(one.pseudo_perplexity))}")
+    else:
+        facts.append(f"perplexity per token {format_number(float(one.perplexity))}")
+        facts += [] if one.bits_per_byte is None else [f"{one.bits_per_byte:.4f} bits per byte"]
     if one.unknown:
         facts.append(f"{one.unknown} unknown words")
-    return f"{one.text}\n{table(('token', 'log p'), rows)}\n  {', '.join(facts)}\n  first token: {one.first}"
+    policy = one.kind if pseudo else f"first token: {one.first}"
+    return f"{one.text}\n{table(('token', 'log p'), rows)}\n  {', '.join(facts)}\n  {policy}"
+
+
+def filled(value: Any) -> str:
+    """A table for each mask, and the whole texts where there are several."""
+    parts = []
+    for number, mask in enumerate(value.masks, 1):
+        rows = mask.candidates
+        greatest = max((row.prob for row in rows), default=1.0) or 1.0
+        lines = [
+            (_spelled(row), f"{probability(row.prob)}", " ".join(row.tokens) if len(row.tokens) > 1 else "", bar(row.prob / greatest))
+            for row in rows
+        ]  # fmt: skip
+        parts.append(table((f"mask {number}" if len(value.masks) > 1 else "mask", "p", "", ""), lines))
+    if value.joint:
+        together = [(one.text, f"{one.log_prob:.4f}") for one in value.joint]
+        parts.append(table(("together, filled from left to right", "log p"), together))
+    return "\n\n".join(parts)
+
+
+def _spelled(candidate: Any) -> str:
+    return candidate.tokens[0] if candidate.piece and len(candidate.tokens) == 1 else _visible(candidate.word)
+
+
+def embeddings(value: Any) -> str:
+    """Each text with the beginning of its vector."""
+    rows = [
+        (text, " ".join(f"{number:.4f}" for number in vector[:5]) + (" ..." if value.width > 5 else ""))
+        for text, vector in zip(value.texts, value.vectors.tolist(), strict=True)
+    ]
+    layers = " ".join(map(str, value.layers))
+    how = f"{value.pooling} of layer {layers}" + (", length 1" if value.normalize else "")
+    cut = f", {value.truncated} texts cut" if value.truncated else ""
+    cut += f", {value.windowed} texts read in parts" if value.windowed else ""
+    return f"{table(('text', f'{value.width} numbers'), rows)}\n  {how}{cut}"
+
+
+def neighbors(value: Any) -> str:
+    """The nearest words, each with its sentence."""
+    rows = [
+        (one.word, f"{one.cosine:.4f}", f"{one.sentence[: one.begin]}«{one.word}»{one.sentence[one.end :]}")
+        for one in value.neighbors
+    ]
+    asked = f"{value.sentence[: value.begin]}«{value.word}»{value.sentence[value.end :]}"
+    return f"  {asked}\n\n{table(('word', 'cosine', 'sentence'), rows)}\n  of {value.searched:,} words"
 
 
 def likelihood(value: Any) -> str:

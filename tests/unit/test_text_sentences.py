@@ -20,6 +20,14 @@ CASES = [
     ["¿Pero qué dices?!", "¡¿Cómo?!", "Ya."],
     ["Nació en 1547.", "Murió en 1616.", "2020 fue raro."],
     ["Érase una vez.", "Ñoño es.", "Ávila está lejos."],
+    [
+        "Nació en el s. XIX.",
+        "Roma cayó en el s. V d. C. y no antes.",
+        "Murió en 44 a. J. C. el César.",
+        "Iba a.",
+        "Clara no.",
+    ],
+    ["—¿Quién es? —preguntó Juan.", "—Yo —contestó—.", "Abre.", "—Ven, Dña. Ana, que el Lcdo. Ruiz espera."],
     ["Llegó a las 5 p. m. y comió.", "Iba a 20 km/h."],
 ]
 

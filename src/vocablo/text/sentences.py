@@ -3,8 +3,8 @@
 A sentence ends at ``.``, ``!``, ``?`` or ``…`` (with the quotes and brackets that close after it) when white space and
 something that can begin a sentence follow: a capital, a digit, or an opener such as ``¿ ¡ « " —`` before one. A blank
 line always ends it. A full stop doesn't end a sentence after a title or another word that calls for more (*Sr.*,
-*núm.*, *e.g.*), after an initial (*J. L. Borges*), or after the number of a list item; a decimal point has no white
-space behind it.
+*núm.*, *e.g.*), after an initial (*J. L. Borges*), within *a. C.* and *s. XIX*, or after the number of a list item; a
+decimal point has no white space behind it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def _words(text: str) -> frozenset[str]:
 # After these a name goes on with the sentence.
 _TITLES = _words("""
     sr sra srta sres sras dr dra dres prof profa profs ing lic arq abog ilmo ilma excmo excma d dña dn fr fray sto sta st
-    rvdo rdo gral cnel cap capt tte sgto lt sgt mr mrs ms mx messrs mme mlle av avda ctra pza cía dpto eds cf cfr vid
+    lcdo lcda pbro exmo exma ntra ntro rvdo rdo gral cnel cap capt tte sgto lt sgt mr mrs ms mx messrs mme mlle av avda ctra pza cía dpto eds cf cfr vid
     véase vs e.g i.e p.ej ej v.gr v.g ee rr dd jj ff aa
 """)
 # So do these when they begin with a capital; they are ordinary words otherwise.
@@ -28,6 +28,8 @@ _NAMES = _words("gen col rev hon pres gov sen rep mons da")
 _NUMBERED = _words("""
     no nos núm núms num nro n.º pág págs pag pags pp p vol vols cap caps art arts fig figs tab tel ed c ca máx mín aprox
 """)
+# These lower-case letters before what the pattern says: the 19th century, before Christ.
+_BEFORE = {"s": re.compile(r"[IVXLC]+\b"), "a": re.compile(r"(J\.\s?)?C\."), "d": re.compile(r"(J\.\s?)?C\.")}
 _OPENERS = "¿¡\"'«“‘‹([{—–-*_"
 _CLOSERS = "\"'»”’›)\\]}*_"
 _END = re.compile(rf"(?P<mark>[.!?…]+)[{_CLOSERS}]*\s+|\n[^\S\n]*\n\s*")
@@ -82,6 +84,8 @@ def _ends(text: str, match: re.Match[str]) -> bool:
         return stop > len(word) and text[stop - len(word) - 1] != "\n"
     if len(word) == 1 and word.isupper():
         return opened and text[here - 1] in "¿¡"
+    if word in _BEFORE and _BEFORE[word].match(text, here):
+        return False
     small = word.lower()
     if small in _NUMBERED and first.isdigit():
         return False

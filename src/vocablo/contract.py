@@ -145,11 +145,15 @@ class Hidden:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A named part of a loss: a sum and how many targets it sums. The trainer divides once, by the whole step's count."""
+    """A named part of a loss: a sum and how many targets it sums. The trainer divides once, by the whole step's count.
+
+    ``correct``: for how many of them the most probable value was the right one, where that costs nothing to know.
+    """
 
     total: Float[Tensor, ""]
     count: int
     weight: float = 1.0
+    correct: Int[Tensor, ""] | None = None
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 def seed_for(seed: int, *parts: int | str) -> int:
@@ -20,3 +21,13 @@ def seed_for(seed: int, *parts: int | str) -> int:
 def generator(seed: int, *parts: int | str) -> np.random.Generator:
     """A numpy generator for the stream named by ``parts``."""
     return np.random.Generator(np.random.Philox(seed_for(seed, *parts)))
+
+
+def uniforms(start: int, count: int, seed: int, *parts: int | str) -> NDArray[np.float64]:
+    """Numbers ``start`` to ``start + count`` of the stream's numbers in [0, 1), [count]: any piece of it is had alone.
+
+    So the numbers that belong to one row of a batch are the same whoever works on the rows before it.
+    """
+    bits = np.random.Philox(seed_for(seed, *parts))
+    bits.advance(start // 4)  # it makes four numbers at a time
+    return np.random.Generator(bits).random(start % 4 + count)[start % 4 :]

@@ -18,13 +18,11 @@ Three orders cut the ring differently:
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator
-from typing import Any, Literal, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from vocablo.base.config import Settings
@@ -32,41 +30,41 @@ from vocablo.base.errors import ConfigError, DataError
 from vocablo.base.random import generator
 from vocablo.contract import Batch, Fences, LeftModel, Target, Term, Tokens
 from vocablo.data.order import shuffled
+from vocablo.pretexts import _rows as rows
+from vocablo.pretexts._rows import Ints, Stream
 
 READS = ("left",)
-
-Ints = NDArray[np.int64]
+PRETEXTS = {"causal": "predict each token from those before it"}
 
 
 class Config(Settings):
     """How the stream is cut: see the module's docstring."""
 
+    name: Literal["causal"] = "causal"
     order: Literal["shuffled", "carried", "documents"] = "shuffled"
-
-
-class Stream(Protocol):
-    """What is read of a token store; ``data.store.Store`` is one."""
-
-    tokens: NDArray[Any]  # [N] unsigned integers, usually a memory map
-    documents: Ints  # [documents + 1] token starts, from 0 to N
-
-    @property
-    def end_id(self) -> int:
-        """The boundary behind every document."""
-        ...
 
 
 class Pretext:
     """Batches of one store for one run, and their loss.
 
     ``batch`` is the number of sequences of an optimizer step over all ranks, ``micro`` how many of them go through the
-    model at once, ``context`` the longest sequence in tokens. Raises DataError when the text is shorter than that.
+    model at once, ``context`` the longest sequence in tokens. Every pretext is given the ``tokenizer``; this one needs
+    nothing of it. Raises DataError when the text is shorter than ``context``.
     """
 
     names: tuple[str, ...] = ("causal",)
+    perplexity_of: str | None = "causal"
 
     def __init__(
-        self, store: Stream, settings: Config, *, seed: int, batch: int, micro: int | None, context: int
+        self,
+        store: Stream,
+        settings: Config,
+        *,
+        seed: int,
+        batch: int,
+        micro: int | None,
+        context: int,
+        tokenizer: Any = None,
     ) -> None:
         if min(batch, context, micro or 1) < 1:
             raise ConfigError(f"batch, micro and context are at least 1; got {batch}, {micro} and {context}.")
@@ -85,16 +83,18 @@ class Pretext:
                 f"{batch} parallel streams of at least {context} tokens need {batch * context} tokens, and the text has "
                 f"{self.tokens}: give more text, or a smaller batch or context."
             )
-        self._fixed = _document_windows(store.documents, context) if settings.order == "documents" else None
+        self._fixed = (
+            rows.pieces(store.documents[:-1], store.documents[1:], context) if settings.order == "documents" else None
+        )
         self._epoch: tuple[int, Ints, Ints] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in which every token is a target once."""
         if self.settings.order == "carried":
-            return _ceil(self.tokens // self.batch, self.context)
-        rows = _ceil(self.tokens, self.context) if self._fixed is None else len(self._fixed[0])
-        return _ceil(rows, self.batch)
+            return rows.ceil(self.tokens // self.batch, self.context)
+        count = rows.ceil(self.tokens, self.context) if self._fixed is None else len(self._fixed[0])
+        return rows.ceil(count, self.batch)
 
     def continues(self, step: int) -> bool:
         """Whether the state that the previous step ended with goes into this one (steps count from 0)."""
@@ -108,9 +108,8 @@ class Pretext:
         """
         epoch, index = divmod(step, self.steps_per_epoch)
         starts, lengths = self._rows(epoch, index)
-        share = np.array_split(np.arange(len(starts)), world)[rank]
-        chunks = [share[begin : begin + self.micro] for begin in range(0, len(share), self.micro)]
-        return [_batch(self.store, starts[rows], lengths[rows]) for rows in chunks]
+        shares = rows.shares(len(starts), self.micro, rank, world)
+        return [_batch(self.store, starts[share], lengths[share]) for share in shares]
 
     def terms(self, model: LeftModel, batch: Batch, state: Any) -> tuple[dict[str, Term], Any]:
         """The summed negative log-probability in nats, and the state to carry on with (None unless ``carried``)."""
@@ -130,23 +129,27 @@ class Pretext:
         if self.settings.order == "carried":
             streams = min(self.batch, len(store.tokens))
             mine = np.array_split(np.arange(streams), world)[rank]
-            steps = _ceil(len(store.tokens) // streams, self.context) if len(mine) else 0
+            steps = rows.ceil(len(store.tokens) // streams, self.context) if len(mine) else 0
             for index in range(steps if batches is None else min(steps, batches)):
                 starts, lengths = _stream_rows(len(store.tokens), streams, self.context, index)
                 yield _batch(store, starts[mine], lengths[mine])
             return
         if self.settings.order == "documents":
-            starts, lengths = _document_windows(store.documents, self.context)
+            starts, lengths = rows.pieces(store.documents[:-1], store.documents[1:], self.context)
         else:
-            starts, lengths = _windows(len(store.tokens), self.context, 0)
-        chunks = range(rank * self.micro, len(starts), world * self.micro)
-        if batches is not None and batches < len(chunks):
-            chunks = [chunks[number * len(chunks) // batches] for number in range(batches)]
-        for begin in chunks:
-            yield _batch(store, starts[begin : begin + self.micro], lengths[begin : begin + self.micro])
+            starts, lengths = rows.windows(len(store.tokens), self.context, 0)
+        for share in rows.spread(len(starts), self.micro, rank, world, batches):
+            yield _batch(store, starts[share], lengths[share])
 
-    def modules(self) -> nn.Module | None:
+    def attach(self, model: Any, heads: Mapping[str, nn.Module]) -> None:
+        """Make the modules of the loss for a model: none."""
+
+    def modules(self) -> nn.ModuleDict | None:
         """Modules of the loss itself: none."""
+        return None
+
+    def plateau(self) -> tuple[str, float] | None:
+        """Where the loss may stay without anything learnt of context: not known to happen here."""
         return None
 
     def check(self, model: LeftModel) -> None:
@@ -176,7 +179,7 @@ class Pretext:
             "micro": self.micro,
             "seed": self.seed,
             "tokens": self.tokens,
-            "tokens_crc32": _crc32(self.store.tokens),
+            "tokens_crc32": rows.crc32(self.store.tokens),
         }
 
     def _rows(self, epoch: int, index: int) -> tuple[Ints, Ints]:
@@ -185,35 +188,18 @@ class Pretext:
             return _stream_rows(self.tokens, self.batch, self.context, index)
         if self._epoch is None or self._epoch[0] != epoch:
             offset = int(generator(self.seed, "offset", epoch).integers(self.context))
-            fixed = self._fixed or _windows(self.tokens, self.context, offset)
+            fixed = self._fixed or rows.windows(self.tokens, self.context, offset)
             order = shuffled(len(fixed[0]), self.seed, epoch)
             self._epoch = (epoch, fixed[0][order], fixed[1][order])
-        rows = slice(index * self.batch, (index + 1) * self.batch)
-        return self._epoch[1][rows], self._epoch[2][rows]
-
-
-def _ceil(amount: int, size: int) -> int:
-    return -(-amount // size)
-
-
-def _windows(total: int, context: int, offset: int) -> tuple[Ints, Ints]:
-    starts = np.arange(0, total, context, dtype=np.int64)
-    return starts + offset, np.minimum(context, total - starts)
-
-
-def _document_windows(documents: Ints, context: int) -> tuple[Ints, Ints]:
-    sizes = np.diff(documents).astype(np.int64)
-    pieces = -(-sizes // context)
-    number = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    starts = np.repeat(np.asarray(documents[:-1], dtype=np.int64), pieces) + number * context
-    return starts, np.minimum(context, np.repeat(np.asarray(documents[1:], dtype=np.int64), pieces) - starts)
+        here = slice(index * self.batch, (index + 1) * self.batch)
+        return self._epoch[1][here], self._epoch[2][here]
 
 
 def _stream_rows(total: int, streams: int, context: int, index: int) -> tuple[Ints, Ints]:
     size, longer = divmod(total, streams)
     stream = np.arange(streams, dtype=np.int64)
     starts = stream * size + np.minimum(stream, longer) + index * context
-    if index < _ceil(size, context) - 1:
+    if index < rows.ceil(size, context) - 1:
         return starts, np.full(streams, context, dtype=np.int64)
     return starts, size + (stream < longer) - index * context
 
@@ -226,10 +212,3 @@ def _batch(store: Stream, starts: Ints, lengths: Ints) -> Batch:
     ids[torch.from_numpy(at == 0)] = store.end_id
     flat = Tokens(ids, Fences.of(lengths.tolist()), torch.from_numpy(positions))
     return Batch(flat, {"causal": Target(torch.arange(len(at)), value, len(at))})
-
-
-def _crc32(tokens: NDArray[Any], chunk: int = 1 << 24) -> int:
-    value = 0
-    for begin in range(0, len(tokens), chunk):
-        value = zlib.crc32(tokens[begin : begin + chunk].tobytes(), value)
-    return value

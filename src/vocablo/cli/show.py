@@ -169,6 +169,12 @@ def attention(value: Any) -> str:
     return f"{table}\n  {value.title()}; rows look at columns, in percent"
 
 
+def claim(value: Any) -> str:
+    """A claim, how it was tried, and what came out."""
+    rows = table(value.header, [tuple(map(str, row)) for row in value.rows])
+    return f"{value.claim}\n{value.protocol}\n\n{rows}\n  {value.seconds:.0f} s"
+
+
 def generations(value: Any) -> str:
     """Continuations, numbered, with how each one ended."""
     lines = []

@@ -17,7 +17,9 @@ app = typer.Typer()
 def claim(
     name: Annotated[str, typer.Argument(help="order, length, parts or heads.")],
     html: Annotated[Path | None, typer.Option(help="Also draw table and curves into this HTML file.")] = None,
-    steps: Annotated[int | None, typer.Option(min=10, help="Training steps of each variant. [default: its own]")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=10, help="Training steps of each variant. [default: its own]")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the text, the masks and the weights.")] = 0,
     json: Json = False,
 ) -> None:

@@ -94,7 +94,7 @@ Outcome = tuple[str, str, tuple[str, ...], Sequence[tuple[Any, ...]], dict[str, 
 
 # ---- Order
 
-NAMES = "Juan Pedro María Lucía Tomás Elena Diego Rosa Marta Julio".split()
+NAMES = ["Juan", "Pedro", "María", "Lucía", "Tomás", "Elena", "Diego", "Rosa", "Marta", "Julio"]
 ACCOUNT = "{} golpeó a {} . quien golpeó es {}"
 
 
@@ -151,7 +151,10 @@ def order(steps: int, seed: int, quiet: bool) -> Outcome:
     """Who hit whom: accuracy on pairs of names that were trained on in neither order."""
     couples = list(combinations(NAMES, 2))
     kept_back = set(generator(seed, "held-out pairs").permutation(len(couples))[:9].tolist())
-    both = [[pair for i, (a, b) in enumerate(couples) if (i in kept_back) is out for pair in ((a, b), (b, a))] for out in (True, False)]
+    both = [
+        [pair for i, (a, b) in enumerate(couples) if (i in kept_back) is out for pair in ((a, b), (b, a))]
+        for out in (True, False)
+    ]
     unseen, seen = both
     tokenizer = Tokenizer.train(
         "word", [" ".join(NAMES), ACCOUNT], specials={"cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
@@ -349,7 +352,10 @@ def learn(model: Any, pretext: Any, steps: int, seed: int, title: str, quiet: bo
             progress.advance(1, f"loss {step.loss:.3f}")
     hook.remove()
     model.eval()
-    smooth = [(float(i + 1), sum(losses[max(0, i - 9) : i + 1]) / min(10, i + 1)) for i in range(0, steps, max(1, steps // 100))]
+    smooth = [
+        (float(i + 1), sum(losses[max(0, i - 9) : i + 1]) / min(10, i + 1))
+        for i in range(0, steps, max(1, steps // 100))
+    ]
     return Curve(tuple(smooth), tuple(gradients))
 
 

@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from vocablo.base.errors import ConfigError, DataError, nearest
 from vocablo.data import encodings
@@ -34,6 +34,7 @@ _FIRST = 1 << 16  # what is looked at of every file before work starts
 
 Sources = str | Path | Sequence[str | Path]
 Tell = Callable[[str], None]
+Check = Callable[[Iterable[str]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,40 @@ def read_documents(
     return _documents(files, documents, tell, advance or (lambda size: None))
 
 
+def read_lines(path: str | Path, *, encoding: str = "utf-8", notes: Tell | None = None) -> Iterator[str]:
+    """The lines of one file without their ends, refused as ``read_documents`` refuses; its format is the caller's."""
+    file = _one_file(path, encoding)
+    return (line.removesuffix("\n") for line in file.lines(notes or (lambda note: None), lambda size: None))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a table: its (last) line in the file, and its values by column. Those of CSV and TSV are text."""
+
+    line: int
+    values: dict[str, Any]
+
+
+def read_rows(path: str | Path, *, encoding: str = "utf-8", notes: Tell | None = None) -> Iterator[Row]:
+    """The rows of one CSV, TSV (with a header, and quotes as CSV has them) or JSONL file.
+
+    Raises DataError for a file of another kind, a column that stands twice in the header, and a row that has not as many
+    fields as the header has columns.
+    """
+    file = _one_file(path, encoding)
+    if file.table is None:
+        raise DataError(f"{path} is no table that can be told by its name: .csv, .tsv or .jsonl.")
+    return file.records(notes or (lambda note: None))
+
+
+def _one_file(path: str | Path, encoding: str) -> _File:
+    if Path(path).expanduser().is_dir():
+        raise DataError(f"{path} is a folder: name a file in it.")
+    file = _File(find_files(path)[0], encoding, None)
+    file.inspect(table=False)
+    return file
+
+
 def _documents(files: list[_File], unit: str, tell: Tell, advance: Callable[[int], None]) -> Iterator[Document]:
     some = False
     for file in files:
@@ -137,7 +172,7 @@ class _File:
         rest = suffixes[:-1] if self.packed else suffixes
         self.table = _TABLES.get(rest[-1]) if rest else None
 
-    def inspect(self) -> None:
+    def inspect(self, table: bool = True) -> None:
         """Refuse, from the first bytes, what can't be read; raises DataError."""
         with _readable(self.path), self._open() as (stream, _):
             first = stream.read(_FIRST)
@@ -147,6 +182,8 @@ class _File:
         if self.asked != "auto":
             self._decode(codecs.getincrementaldecoder(encodings.mark(first) or self.asked)(), first, 0)
             self._no_zeros(first, encodings.mark(first) or self.asked, 0)
+        if not table:
+            return
         if self.table and first.strip():
             next(self._rows(lambda note: None, lambda size: None), None)
         elif self.column and not self.table:
@@ -168,7 +205,7 @@ class _File:
     def _parts(self, unit: str, tell: Tell, advance: Callable[[int], None]) -> Iterator[Document]:
         held: list[str] = []
         first = 1
-        for number, line in enumerate(self._lines(tell, advance), start=1):
+        for number, line in enumerate(self.lines(tell, advance), start=1):
             if line.isspace():
                 if held:
                     yield Document("".join(held).rstrip("\n"), f"{self.path}:{first}")
@@ -181,22 +218,53 @@ class _File:
         if held:
             yield Document("".join(held).rstrip("\n"), f"{self.path}:{first}")
 
+    def records(self, tell: Tell) -> Iterator[Row]:
+        """The rows of this table, whole."""
+        lines = self.lines(tell, lambda size: None)
+        if self.table == "jsonl":
+            for number, row in self._json_rows(lines, lambda names: None):
+                yield Row(number, row)
+            return
+        for number, row in self._csv_rows(lines, self._check_header):
+            if None in row or None in row.values():
+                spare = len(row.pop(None, ()))  # type: ignore[call-overload]
+                fields = spare + sum(value is not None for value in row.values())
+                raise DataError(
+                    f"{self.path}, line {number}: {fields} fields, and the header has {len(row)}: "
+                    "a field with a separator or a line end in it needs quotes around it."
+                )
+            yield Row(number, row)
+
+    def _check_header(self, names: Iterable[str]) -> None:
+        names = list(names)
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise DataError(f"{self.path} has two columns {twice!r}: rename one.")
+
     def _rows(self, tell: Tell, advance: Callable[[int], None]) -> Iterator[tuple[int, str]]:
         """Row number and text of each row of a table."""
-        lines = self._lines(tell, advance)
-        if self.table == "jsonl":
-            yield from self._json_rows(lines)
-            return
+        lines = self.lines(tell, advance)
+        check = self._check_column
+        for number, row in self._json_rows(lines, check) if self.table == "jsonl" else self._csv_rows(lines, check):
+            yield number, self._text(row[str(self.column)], number)
+
+    def _text(self, value: object, number: int) -> str:
+        if value is not None and not isinstance(value, str):
+            raise DataError(f"{self.path}, line {number}: column {self.column!r} isn't text: {value!r:.60}.")
+        if value and any("\ud800" <= character <= "\udfff" for character in value):
+            raise DataError(f"{self.path}, line {number}: half a surrogate pair in column {self.column!r}.")
+        return value or ""
+
+    def _csv_rows(self, lines: Iterable[str], check: Check) -> Iterator[tuple[int, dict[str, Any]]]:
         csv.field_size_limit(sys.maxsize)  # the module's limit would refuse a document of 128 KiB
         reader = csv.DictReader(lines, delimiter="\t" if self.table == "tsv" else ",", strict=True)
         try:
-            self._check_column(reader.fieldnames or [])
+            check(reader.fieldnames or [])
             for row in reader:
-                yield reader.line_num, row[self.column] or ""
+                yield reader.line_num, row
         except csv.Error as error:
             raise DataError(f"{self.path}, line {reader.line_num}: not valid {self.table}: {error}.") from None
 
-    def _json_rows(self, lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    def _json_rows(self, lines: Iterable[str], check: Check) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in enumerate(lines, start=1):
             if line.isspace():
                 continue
@@ -208,13 +276,8 @@ class _File:
                 raise DataError(
                     f"{self.path}, line {number}: should be an object with columns, is {line.strip()[:40]}."
                 )
-            self._check_column(row)
-            value = row[self.column]
-            if value is not None and not isinstance(value, str):
-                raise DataError(f"{self.path}, line {number}: column {self.column!r} isn't text: {value!r:.60}.")
-            if value and any("\ud800" <= character <= "\udfff" for character in value):
-                raise DataError(f"{self.path}, line {number}: half a surrogate pair in column {self.column!r}.")
-            yield number, value or ""
+            check(row)
+            yield number, row
 
     def _check_column(self, names: Iterable[str]) -> None:
         names = list(names)
@@ -223,7 +286,7 @@ class _File:
         if self.column not in names:
             raise DataError(f"{self.path} has no column {self.column!r}{nearest(self.column, names)}")
 
-    def _lines(self, tell: Tell, advance: Callable[[int], None]) -> Iterator[str]:
+    def lines(self, tell: Tell, advance: Callable[[int], None]) -> Iterator[str]:
         """Lines with their ``\n``; only ``\n`` ends a line (not the separators that str.splitlines knows)."""
         rest: list[str] = []
         for block in self._blocks(tell, advance):

@@ -45,6 +45,16 @@ def test_values_and_gradients_are_those_of_the_whole_matrix(weighted, biased):
         torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_nobody_pays_for_gradients_that_nobody_asks_for(mode, monkeypatch):
+    states, weight, bias, at, ids = material()
+    weight = torch.nn.Parameter(weight)
+    expected = reference(states, weight, bias, at, ids)
+    monkeypatch.setattr(head._Gradients, "add", lambda *_: pytest.fail("a gradient was computed"))
+    with mode():
+        torch.testing.assert_close(target_log_probs(states, at, ids, weight, bias), expected, atol=2e-5, rtol=1e-5)
+
+
 def test_bfloat16_is_near():
     states, weight, bias, at, ids = material()
     exact = reference(states, weight, bias, at, ids)

@@ -36,6 +36,8 @@ def target_log_probs(
         chosen, weight = (x.to(torch.get_autocast_dtype(chosen.device.type)) for x in (chosen, weight))
     elif chosen.dtype != weight.dtype:
         chosen = chosen.to(weight.dtype)
+    if not torch.is_grad_enabled():  # an autograd function is told that parameters need gradients even then
+        return _over_chunks(chosen, ids, weight, bias, None, _Gradients(chosen, weight, bias, (False, False, False)))
     return _TargetLogProbs.apply(chosen, ids, weight, bias)  # type: ignore[no-any-return]
 
 

@@ -1,6 +1,6 @@
 """Vocablo: the language-model workbench of one lecture, from n-grams to the Transformer.
 
-The Python face is small: ``load``, ``pretrain``, ``train_tokenizer``. They are looked up on first use, so that
+The Python face is small: ``load``, ``pretrain``, ``train_tokenizer``, ``evaluate``. They are looked up on first use, so that
 ``import vocablo`` loads neither torch nor any model.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["load", "pretrain", "train_tokenizer"]
+__all__ = ["evaluate", "load", "pretrain", "train_tokenizer"]
 
 
 def __getattr__(name: str) -> Any:

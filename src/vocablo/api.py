@@ -16,6 +16,7 @@ from vocablo.base import config, registry
 from vocablo.base.errors import ConfigError, nearest
 from vocablo.base.progress import tell
 from vocablo.data.readers import read_documents
+from vocablo.evaluation.files import evaluate
 from vocablo.inference.encoder import EncoderModel
 from vocablo.inference.left_model import LanguageModel
 from vocablo.inference.sentence_folder import sentence_folder
@@ -29,6 +30,7 @@ __all__ = [
     "EncoderModel",
     "LanguageModel",
     "describe",
+    "evaluate",
     "load",
     "pretrain",
     "recipes",

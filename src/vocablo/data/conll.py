@@ -18,7 +18,7 @@ from vocablo.base.errors import ConfigError, DataError, nearest
 from vocablo.base.progress import tell
 from vocablo.data.examples import TaggedExample, some
 from vocablo.data.readers import Tell, read_lines
-from vocablo.data.tags import convert, in_iob2, of_spans
+from vocablo.data.tags import check_spans, convert, in_iob2, of_spans
 
 DOCUMENT = "-DOCSTART-"
 UD = {"upos": 3, "xpos": 4, "lemma": 2, "deprel": 7}
@@ -37,11 +37,13 @@ def read(
     *,
     tag: int | str | None = -1,
     word: int = 0,
+    as_written: bool = False,
     encoding: str = "utf-8",
     notes: Tell = tell,
 ) -> list[TaggedExample]:
     """Sentences with the tags of one column: a place from 0 (negative: from the end), or a name of ``UD``; None: no tags.
 
+    ``as_written`` leaves tags of spans in their scheme, which strict measures of predictions look at.
     A file whose name has ``.conllu`` is CoNLL-U, whose words are its forms and whose tags, unless told, are its UPOS.
     Raises DataError, with the line, for rows of unequal length, an absent column, and tags of spans mixed with others.
     """
@@ -69,7 +71,13 @@ def read(
         )
         for number, one in enumerate(sentences)
     ]
-    return examples if ud else in_iob2(examples, lambda i, j: f"{path}, line {sentences[i].line + j}")
+    if ud:
+        return examples
+    place = lambda i, j: f"{path}, line {sentences[i].line + j}"  # noqa: E731
+    if as_written:
+        check_spans(examples, place)
+        return examples
+    return in_iob2(examples, place)
 
 
 def _sentences(path: str | Path, ud: bool, encoding: str, notes: Tell) -> Iterator[_Sentence]:
@@ -96,6 +104,24 @@ def _sentences(path: str | Path, ud: bool, encoding: str, notes: Tell) -> Iterat
             continue
         line = line if rows else number
         rows.append(fields)
+
+
+def aligned(found: Sequence[TaggedExample], gold: Sequence[TaggedExample], path: str | Path) -> list[tuple[str, ...]]:
+    """The predicted tags, once their words are those of the gold sentences; DataError names the first that isn't."""
+    for place, (one, true) in enumerate(zip(found, gold, strict=False), start=1):
+        if one.words != true.words:
+            at = next(
+                (i for i, pair in enumerate(zip(one.words, true.words, strict=False)) if pair[0] != pair[1]), None
+            )
+            what = (
+                f"has {len(one.words)} words, and the gold one {len(true.words)}"
+                if at is None
+                else f"has the word {one.words[at]!r} where the gold one has {true.words[at]!r}"
+            )
+            raise DataError(f"{path}: sentence {place} {what}: predictions need the same words in the same order.")
+    if len(found) != len(gold):
+        raise DataError(f"{path} has {len(found):,} sentences and the gold file {len(gold):,}.")
+    return [example.tags or () for example in found]
 
 
 def write(

@@ -24,19 +24,23 @@ def of_spans(sentences: Iterable[Sequence[str]]) -> bool:
     return any(_inside(tag) for tags in sentences for tag in tags)
 
 
-def in_iob2(examples: Sequence[TaggedExample], place: Callable[[int, int], str]) -> list[TaggedExample]:
-    """The examples with tags of spans in IOB2, from any scheme; other tags stay as they are.
-
-    Raises DataError, at ``place(sentence, word)``, where tags of spans are mixed with others.
-    """
+def check_spans(examples: Sequence[TaggedExample], place: Callable[[int, int], str]) -> bool:
+    """Whether tags are of spans; raises DataError, at ``place(sentence, word)``, where such tags are mixed with others."""
     if not of_spans(example.tags or () for example in examples):
-        return list(examples)
+        return False
     for sentence, example in enumerate(examples):
         for word, tag in enumerate(example.tags or ()):
             if tag != "O" and not _inside(tag):
                 raise DataError(
                     f"{place(sentence, word)}: {tag!r} isn't a tag of spans, and others are: write O, or B-TYPE."
                 )
+    return True
+
+
+def in_iob2(examples: Sequence[TaggedExample], place: Callable[[int, int], str]) -> list[TaggedExample]:
+    """The examples with tags of spans in IOB2, from any scheme; other tags stay as they are. Raises as ``check_spans``."""
+    if not check_spans(examples, place):
+        return list(examples)
     return [replace(one, tags=None if one.tags is None else convert(one.tags, "IOB2")) for one in examples]
 
 

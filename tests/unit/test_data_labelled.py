@@ -69,6 +69,7 @@ def test_sets_of_labels(tmp_path):
         ("a.csv", "text,label\n", "class", "no examples"),
         ("a.csv", "", "class", "no examples"),
         ("a.csv", 'text,label\n"a,b\n', "class", "not valid csv"),
+        ("a.tsv", 'text\tlabel\na\tb\n"a" b\tc\n', "class", "line 3: not valid tsv: .*; a field with quotes in it"),
         ("a.jsonl", '{"text": "a", "label": "b"}\n{"text": "c"}\n', "class", "line 2, has no column 'label'"),
         ("a.jsonl", '{"text": "a", "label": NaN}\n', "class", "nothing in column 'label'"),
         ("a.jsonl", '{"text": "a", "label": 0.5}\n', "class", "should be text or a whole number, is 0.5"),

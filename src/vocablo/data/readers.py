@@ -262,7 +262,13 @@ class _File:
             for row in reader:
                 yield reader.line_num, row
         except csv.Error as error:
-            raise DataError(f"{self.path}, line {reader.line_num}: not valid {self.table}: {error}.") from None
+            line = reader.reader.line_num  # that of the DictReader itself is of the last good row
+            hint = (
+                "; a field with quotes in it is put in quotes, and they are doubled"
+                if "expected after" in str(error)
+                else ""
+            )
+            raise DataError(f"{self.path}, line {line}: not valid {self.table}: {error}{hint}.") from None
 
     def _json_rows(self, lines: Iterable[str], check: Check) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in enumerate(lines, start=1):

@@ -96,7 +96,10 @@ def _score(one: Any) -> str:
     if one.unknown:
         facts.append(f"{one.unknown} unknown words")
     policy = one.kind if pseudo else f"first token: {one.first}"
-    return f"{one.text}\n{table(('token', 'log p'), rows)}\n  {', '.join(facts)}\n  {policy}"
+    parts = [one.text, table(("token", "log p"), rows)]
+    if pseudo and len(one.words) < len(one.tokens):
+        parts += ["", table(("word", "log p"), [(word.word, round(word.log_prob, 4)) for word in one.words]), ""]
+    return "\n".join([*parts, f"  {', '.join(facts)}", f"  {policy}"])
 
 
 def filled(value: Any) -> str:
@@ -110,6 +113,8 @@ def filled(value: Any) -> str:
             for row in rows
         ]  # fmt: skip
         parts.append(table((f"mask {number}" if len(value.masks) > 1 else "mask", "p", "", ""), lines))
+        if len({len(row.tokens) for row in rows}) > 1:
+            parts[-1] += "\n  each p is among all fillings of as many tokens: different numbers compare only roughly"
     if value.joint:
         together = [(one.text, f"{one.log_prob:.4f}") for one in value.joint]
         parts.append(table(("together, filled from left to right", "log p"), together))

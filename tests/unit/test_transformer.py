@@ -245,6 +245,10 @@ def test_every_setting_reads_batches_as_sequences_and_decoders_step_by_step(fami
             logits, _ = model.extend(Tokens.of([each[3:] for each in sequences]), state)
             last = Tokens.of(sequences).fences.last()
             torch.testing.assert_close(logits, model.logits(whole[last]), atol=1e-5, rtol=1e-5)
+        else:
+            for at, counts in (([1, 8, 15, 16], (2, 0, 2)), ([0, 9, 13], (1, 1, 1))):
+                chosen = model.states_at(Tokens.of(sequences), torch.tensor(at), counts)
+                torch.testing.assert_close(chosen, whole[at], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["gpt", "bert"])

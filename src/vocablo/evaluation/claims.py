@@ -238,7 +238,7 @@ class Nothing(nn.Module):
 class WithoutResiduals(Layer):
     """A layer whose parts replace what they read instead of adding to it."""
 
-    def forward(self, x: Tensor, mix: Any) -> Tensor:
+    def forward(self, x: Tensor, mix: Any, rows: Tensor | None = None) -> Tensor:
         return self.feed_forward_norm(self.feed_forward(self.attention_norm(mix(self.attention, x))))
 
 

@@ -7,9 +7,11 @@ there), and results go back to the order that they were asked in.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vocablo.base.errors import ConfigError, DataError
 from vocablo.contract import BothModel, Fences, Tokens
@@ -77,6 +79,13 @@ def flat_frames(sequences: Sequence[Ints], device: torch.device) -> Tokens:
     positions = np.concatenate([np.arange(length) for length in lengths])
     ids = torch.from_numpy(np.concatenate(sequences)).to(device)
     return Tokens(ids, Fences.of(lengths, device), torch.from_numpy(positions).to(device))
+
+
+def states_of(model: Any, tokens: Tokens, at: Tensor, counts: Sequence[int]) -> Tensor:
+    """The states [M, D] at some places, ``counts`` of them in each sequence; families that can compute only those."""
+    if hasattr(model, "states_at"):
+        return model.states_at(tokens, at, counts)
+    return model.forward(tokens).states.index_select(0, at)
 
 
 def mask_of(tokenizer: Tokenizer) -> int:

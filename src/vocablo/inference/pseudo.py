@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from vocablo.base.errors import ConfigError, DataError, nearest
 from vocablo.base.progress import Progress
 from vocablo.contract import BothModel, Fences, Tokens
-from vocablo.inference.framing import Framing, groups, mask_of
+from vocablo.inference.framing import Framing, groups, mask_of, states_of
 from vocablo.inference.reading import BATCH_TOKENS, Floats, Ints, asking, device_of, spelled
 from vocablo.inference.score import WordScore, convention_named
 from vocablo.measures.likelihood import perplexity_of
@@ -213,8 +213,10 @@ class _Scorer:
         device = device_of(self.model)
         make = lambda arrays: torch.from_numpy(np.concatenate(arrays)).to(device)  # noqa: E731
         positions = make([np.arange(length) for length in lengths])
-        states = self.model.forward(Tokens(make(parts), Fences.of(lengths, device), positions)).states
-        values = self.model.target_log_probs(states, make(at), make(wanted)).double().cpu().numpy()
+        tokens = Tokens(make(parts), Fences.of(lengths, device), positions)
+        states = states_of(self.model, tokens, make(at), [1] * len(lengths))
+        everyone = torch.arange(len(states), device=device)
+        values = self.model.target_log_probs(states, everyone, make(wanted)).double().cpu().numpy()
         for one, some in zip(batch, np.split(values, np.cumsum([len(part) for part in at])[:-1]), strict=True):
             found[one.reading][one.rows] = some
 

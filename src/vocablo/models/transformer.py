@@ -17,7 +17,7 @@ N(0, ``init.std``), in GPT-2 those that end a residual branch divided by sqrt(2 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from vocablo.base.config import Settings, merge
 from vocablo.base.config import build as build_settings
 from vocablo.base.errors import ConfigError, nearest
-from vocablo.contract import Hidden, Tokens
+from vocablo.contract import Fences, Hidden, Tokens
 from vocablo.nn import positions
 from vocablo.nn.cache import KeyValueCache
 from vocablo.nn.dropout import Dropout
@@ -308,6 +308,21 @@ class Encoder(Trunk):
         if self.pooler is not None:
             pooled = torch.tanh(self.pooler(states.index_select(0, tokens.fences.first())))
         return Hidden(states, pooled, layers)
+
+    def states_at(self, tokens: Tokens, at: Int[Tensor, "M"], counts: Sequence[int]) -> Float[Tensor, "M D"]:
+        """The states of some tokens only, ``counts`` of them in each sequence, in order: what ``forward`` has at ``at``.
+
+        The last layer's feed-forward, most of its work, sees only these. A bias of distances is for whole sequences.
+        """
+        if getattr(self, "distances", None) is not None:
+            return self.forward(tokens).states.index_select(0, at)
+        self._check(max(tokens.fences.lengths, default=0))
+        fences, place = Fences.of(counts, at.device), Place(tokens.fences, self._rotation(tokens.positions))
+        x = self.embedded(tokens, tokens.positions)
+        for number in range(self.depth - 1):
+            x = self.layers[number % len(self.layers)](x, lambda attend, inner: attend(inner, place))
+        x = self.layers[-1](x, lambda attend, inner: attend.at(inner, place, at, fences), at)
+        return self.final_norm(x)
 
     def logits(self, states: Float[Tensor, "M D"]) -> Float[Tensor, "M V"]:
         """Scores of the token at each given state, before the softmax. Raises ConfigError without an output layer."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -99,6 +99,12 @@ class SelfAttention(nn.Module):
         mixed = attention(q, k, v, place.fences, place.fences, self.look, scale=self.scale, dropout=dropout)
         return self.out(mixed.flatten(1))
 
+    def at(self, x: Float[Tensor, "N D"], place: Place, rows: Int[Tensor, "M"], fences: Fences) -> Float[Tensor, "M D"]:
+        """The same for some tokens only, ``fences`` of which belong to each sequence; they look at all the others."""
+        q, k, v = self._projected(x, place)
+        mixed = attention(q.index_select(0, rows), k, v, fences, place.fences, self.look, scale=self.scale)
+        return self.out(mixed.flatten(1))
+
     def extend(self, x: Float[Tensor, "N D"], place: Place, cache: KeyValueCache, layer: int) -> Float[Tensor, "N D"]:
         """The same for tokens that continue what the cache holds."""
         q, k, v = self._projected(x, place)
@@ -143,12 +149,15 @@ class Layer(nn.Module):
         self.drop = Dropout(stack.dropout)
         self.pre = norm.place == "pre"
 
-    def forward(self, x: Float[Tensor, "N D"], mix: Any) -> Float[Tensor, "N D"]:
-        """``mix(attention, x)`` is how tokens are mixed: over a whole batch, or onto a cache."""
+    def forward(
+        self, x: Float[Tensor, "N D"], mix: Any, rows: Int[Tensor, "M"] | None = None
+    ) -> Float[Tensor, "N D"] | Float[Tensor, "M D"]:
+        """``mix(attention, x)`` is how tokens are mixed: over a whole batch, onto a cache, or for some ``rows`` only."""
+        kept = x if rows is None else x.index_select(0, rows)
         if self.pre:
-            x = x + self.drop(mix(self.attention, self.attention_norm(x)))
+            x = kept + self.drop(mix(self.attention, self.attention_norm(x)))
             return x + self.drop(self.feed_forward(self.feed_forward_norm(x)))
-        x = self.attention_norm(x + self.drop(mix(self.attention, x)))
+        x = self.attention_norm(kept + self.drop(mix(self.attention, x)))
         return self.feed_forward_norm(x + self.drop(self.feed_forward(x)))
 
 

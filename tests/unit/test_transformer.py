@@ -1,5 +1,6 @@
 """The Transformer's parts: shapes and counts, norms in both places, the chunked head, dropout and the cache."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -65,6 +66,8 @@ def test_published_numbers_of_parameters_of_encoders(size, parameters):
         ("tiny", {"embed": {"width": 64}}, "no pooler, embed.segments, embed.width"),
         ("tiny", {"head": {"transform": True}}, "these belong to an encoder"),
         ("tiny", {"position": {"kind": "rotary"}, "attention": {"head_width": 7}}, "even width"),
+        ("tiny", {"position": {"buckets": 32}}, "position.buckets"),
+        ("tiny", {"position": {"buckets": 3}}, "position.buckets is at least 4"),
         ("tiny", {"head": "none"}, "head is a section"),
     ],
 )
@@ -224,6 +227,7 @@ def test_rotary_values_turn_when_asked():
         {"position": {"kind": "none"}},
         {"position": {"offset": 2}},
         {"stack": {"shared": True}},
+        {"stack": {"layer_drop": 0.5}},
         {"attention": {"head_width": 16}},
         {"norm": {"place": "post", "embedding": True, "final": False}},
     ],
@@ -258,6 +262,20 @@ def test_without_positions_the_order_of_words_changes_nothing_in_an_encoder(fami
     model = transformer.build(transformer.config_for(family, "tiny", 31, 24, {"position": {"kind": "none"}})).eval()
     states, turned = (model(Tokens.of([ids])).states for ids in ([1, 2, 3, 4], [4, 3, 2, 1]))
     assert torch.allclose(states, turned.flip(0), atol=1e-6) == (family == "bert")
+
+
+def test_whole_layers_are_dropped_in_training_alone():
+    """Of 400 layers each is left out with p = 1/4: 100 of them, give or take 8.7; the test allows five times that."""
+    model = make(stack={"layers": 4, "layer_drop": 0.25}).train()
+    tokens = Tokens.of([[1, 2, 3]])
+    torch.manual_seed(0)
+    dropped = 0
+    for _ in range(100):
+        kept = model(tokens, keep=(0, 1, 2, 3, 4)).layers
+        dropped += sum(torch.equal(one, other) for one, other in itertools.pairwise(kept))
+    assert abs(dropped - 100) < 44
+    whole = model.eval()(tokens, keep=(0, 1, 2, 3, 4)).layers
+    assert not any(torch.equal(one, other) for one, other in itertools.pairwise(whole))
 
 
 def test_flops_are_those_that_torch_counts():

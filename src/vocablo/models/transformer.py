@@ -108,6 +108,8 @@ class Config(Settings):
         heads, width = self.attention.heads, self.attention.head_width
         if width is None and self.stack.width % heads:
             raise ValueError(f"stack.width {self.stack.width} isn't a multiple of attention.heads {heads}")
+        if 0 < self.position.buckets < 4 or self.position.distance <= self.position.buckets // 4:
+            raise ValueError("position.buckets is at least 4, and position.distance more than a quarter of it")
         if self.position.kind == "rotary" and (width or self.stack.width // heads) % 2:
             raise ValueError("position.kind 'rotary' needs heads of an even width")
         return self
@@ -116,10 +118,10 @@ class Config(Settings):
     def _fits_its_shape(self) -> Config:
         if self.stack.causal:
             lone = self.pooler or self.head is None or self.head.transform or self.head.bias or self.head.width
-            if lone or self.embed.segments or self.embed.width:
+            if lone or self.embed.segments or self.embed.width or self.position.buckets:
                 raise ValueError(
                     "stack.causal: a decoder has an output layer, and no pooler, embed.segments, embed.width, "
-                    "head.transform, head.bias or head.width: these belong to an encoder (stack.causal = false)"
+                    "position.buckets, head.transform, head.bias or head.width: these belong to an encoder (stack.causal = false)"
                 )
         elif self.head is not None and self.head.tied and not self.head.transform and self.embed.width is not None:
             raise ValueError("head.tied with embed.width needs head.transform, which leads back to the table's width")
@@ -168,9 +170,10 @@ class Trunk(nn.Module):
         self.project = nn.Identity() if embed.width is None else nn.Linear(width, stack.width)
         parts = (stack, config.attention, config.feed_forward, config.norm, position)
         self.layers = nn.ModuleList(Layer(*parts) for _ in range(1 if stack.shared else stack.layers))
-        self.depth = stack.layers
+        self.depth, self.layer_drop = stack.layers, stack.layer_drop
         head_width = config.attention.head_width or stack.width // config.attention.heads
         self.rotary = positions.Rotary(position, head_width) if position.kind == "rotary" else None
+        self.distances = positions.Distances(position, config.attention.heads) if position.buckets else None
         self.final_norm = layer_norm(stack.width, config.norm) if config.norm.final else nn.Identity()
 
     def _start(self) -> None:
@@ -204,15 +207,18 @@ class Trunk(nn.Module):
         """
         kept = {0: x}
         for number in range(1, self.depth + 1):
-            x = self.layers[(number - 1) % len(self.layers)](x, partial(mix, number - 1))
+            if not (self.training and self.layer_drop and float(torch.rand(())) < self.layer_drop):
+                x = self.layers[(number - 1) % len(self.layers)](x, partial(mix, number - 1))
             if number in keep:
                 kept[number] = x
         return self.final_norm(x), tuple(kept[number] for number in keep)
 
     def read(self, tokens: Tokens, keep: tuple[int, ...]) -> tuple[Float[Tensor, "N D"], tuple[Tensor, ...]]:
         """Whole sequences, through all layers."""
-        self._check(max(tokens.fences.lengths, default=0))
-        place = Place(tokens.fences, self._rotation(tokens.positions))
+        longest = max(tokens.fences.lengths, default=0)
+        self._check(longest)
+        bias = None if self.distances is None else self.distances(longest)
+        place = Place(tokens.fences, self._rotation(tokens.positions), bias)
         return self.through(self.embedded(tokens, tokens.positions), lambda _, attend, x: attend(x, place), keep)
 
     def flops_per_token(self, context: int) -> int:

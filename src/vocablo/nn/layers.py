@@ -68,14 +68,16 @@ class Stack(Settings):
     causal: bool = True  # a token sees those before it: a decoder; otherwise all: an encoder
     dropout: float = Field(default=0.0, ge=0, lt=1)
     shared: bool = False
+    layer_drop: float = Field(default=0.0, ge=0, lt=1)  # of whole layers, left out in training (Fan et al. 2020)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What the layers are told of the tokens: where sequences begin, and how far queries and keys turn (rotary)."""
+    """What the layers are told of the tokens: where sequences begin, how far queries and keys turn, what distances add."""
 
     fences: Fences
     rotation: Rotation = None
+    bias: Tensor | None = None  # [H, T, T] of the longest sequence
 
 
 class SelfAttention(nn.Module):
@@ -94,9 +96,10 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "N D"], place: Place) -> Float[Tensor, "N D"]:
         q, k, v = self._projected(x, place)
-        taps.record(self, q, k, place.fences, self.look, self.scale)
+        fences, bias = place.fences, place.bias
+        taps.record(self, q, k, fences, self.look, self.scale, bias)
         dropout = self.dropout if self.training else 0.0
-        mixed = attention(q, k, v, place.fences, place.fences, self.look, scale=self.scale, dropout=dropout)
+        mixed = attention(q, k, v, fences, fences, self.look, scale=self.scale, dropout=dropout, bias=bias)
         return self.out(mixed.flatten(1))
 
     def at(self, x: Float[Tensor, "N D"], place: Place, rows: Int[Tensor, "M"], fences: Fences) -> Float[Tensor, "M D"]:

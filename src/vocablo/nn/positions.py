@@ -4,12 +4,15 @@
     sinusoidal   P[t, 2i] = sin(t / theta^(2i/D)),  P[t, 2i+1] = cos(t / theta^(2i/D))         (Vaswani et al. 2017, 3.5)
     rotary       queries and keys turn by the angle t / theta^(2i/K) in the plane of dimensions 2i and 2i+1, so that their
                  product depends on the distance alone                                         (Su et al. 2021)
+    buckets      each head adds to its scores a number for the distance of query and key, in buckets that are exact for
+                 near tokens and grow with the logarithm for far ones; every layer has the same     (Raffel et al. 2020)
 
-``layout`` says which dimensions make a pair: neighbours (``interleaved``), or one of each half (``halves``).
+The last goes with any of the others (MPNet has a learned table as well). ``layout`` says which dimensions make a pair: neighbours (``interleaved``), or one of each half (``halves``).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -31,6 +34,8 @@ class Position(Settings):
     layout: Literal["interleaved", "halves"] = "interleaved"
     theta: float = Field(default=10000.0, gt=0)
     on_values: bool = False  # rotary: values turn, too
+    buckets: int = Field(default=0, ge=0)  # of distances, half of them for each side; 0: no bias
+    distance: int = Field(default=128, ge=2)  # from here on, all distances are one bucket
 
 
 class Learned(nn.Embedding):
@@ -59,19 +64,46 @@ class Sinusoidal(nn.Module):
 
 
 class Rotary(nn.Module):
-    """Cosine and sine of every position's angles."""
+    """Sine and cosine of every position's angles, stored with the model as published checkpoints do."""
 
-    cos: Tensor
-    sin: Tensor
+    table: Tensor
 
     def __init__(self, position: Position, width: int) -> None:
         super().__init__()
-        angles = _angles(position.max, width, position.theta)
-        self.register_buffer("cos", angles.cos().float(), persistent=False)
-        self.register_buffer("sin", angles.sin().float(), persistent=False)
+        self.register_buffer("table", sinusoids(position.max, width, position.theta, "halves"))
 
     def forward(self, positions: Int[Tensor, "N"]) -> tuple[Float[Tensor, "N 1 K/2"], Float[Tensor, "N 1 K/2"]]:
-        return F.embedding(positions, self.cos)[:, None], F.embedding(positions, self.sin)[:, None]
+        """Cosines and sines."""
+        sin, cos = F.embedding(positions, self.table)[:, None].chunk(2, -1)
+        return cos, sin
+
+
+class Distances(nn.Embedding):
+    """The bias of every head for every distance between a query and a key."""
+
+    def __init__(self, position: Position, heads: int) -> None:
+        super().__init__(position.buckets, heads)
+        self.farthest = position.distance
+
+    # pyrefly: ignore[bad-override-param-name]
+    def forward(self, length: int) -> Float[Tensor, "H T T"]:
+        """The bias of a sequence of this length; shorter ones take its corner."""
+        steps = torch.arange(length, device=self.weight.device)
+        buckets = distance_buckets(steps[None, :] - steps[:, None], self.num_embeddings, self.farthest)
+        return super().forward(buckets.flatten()).view(length, length, -1).permute(2, 0, 1).contiguous()
+
+
+def distance_buckets(distances: Int[Tensor, "..."], buckets: int, farthest: int) -> Int[Tensor, "..."]:
+    """The bucket of key minus query: the first half of the buckets are for keys before the query, or at it.
+
+    Of each half, half are for one distance each, and the others get wider up to ``farthest``.
+    """
+    side = buckets // 2
+    exact = side // 2
+    far = distances.abs()
+    steps = torch.log(far.float().clamp(min=1) / exact) / math.log(farthest / exact) * (side - exact)
+    wide = (exact + steps.long()).clamp(max=side - 1)
+    return torch.where(far < exact, far, wide) + side * (distances > 0)
 
 
 Rotation = tuple[Tensor, Tensor] | None

@@ -22,19 +22,22 @@ _open: ContextVar[Taps | None] = ContextVar("taps", default=None)
 class Taps:
     """What was recorded: for each attention module, in the order of the forward pass, its queries, keys and fences."""
 
-    recorded: list[tuple[nn.Module, Tensor, Tensor, Fences, Look, float]] = field(default_factory=list)
+    recorded: list[tuple[nn.Module, Tensor, Tensor, Fences, Look, float, Tensor | None]] = field(default_factory=list)
 
     def weights(self, layer: int) -> list[Tensor]:
         """Attention weights [H, T, S] of each sequence, of the ``layer``-th attention that ran (from 0)."""
-        _, q, k, fences, look, scale = self.recorded[layer]
-        return explained(q, k, k, fences, fences, look, scale=scale)[1]
+        _, q, k, fences, look, scale, bias = self.recorded[layer]
+        return explained(q, k, k, fences, fences, look, scale=scale, bias=bias)[1]
 
 
-def record(module: nn.Module, q: Tensor, k: Tensor, fences: Fences, look: Look, scale: float) -> None:
+def record(
+    module: nn.Module, q: Tensor, k: Tensor, fences: Fences, look: Look, scale: float, bias: Tensor | None = None
+) -> None:
     """Called by attention modules; does nothing unless somebody watches."""
     taps = _open.get()
     if taps is not None:
-        taps.recorded.append((module, q.detach(), k.detach(), fences, look, scale))
+        bias = None if bias is None else bias.detach()
+        taps.recorded.append((module, q.detach(), k.detach(), fences, look, scale, bias))
 
 
 @contextmanager

@@ -137,7 +137,7 @@ def test_a_model_can_be_described_without_its_weights(folder, model, monkeypatch
     def never(*_):
         raise AssertionError("weights were read")
 
-    monkeypatch.setattr(checkpoint, "_tensors", never)
+    monkeypatch.setattr(checkpoint, "read_tensors", never)
     described = checkpoint.describe(folder)
     assert (described.family, described.model_type, described.dtype) == ("transformer", "gpt2", "F32")
     assert described.parameters == sum(parameter.numel() for parameter in model.parameters())
@@ -178,7 +178,7 @@ def reshape(folder):
     [
         (truncate, r"model\.safetensors is damaged"),
         (pickled, r"pytorch_model\.bin is a pickle.*convert"),
-        (reshape, r"wpe\.weight is \[3, 128\] and the configuration asks for \[16, 128\]"),
+        (reshape, r"wpe\.weight is \[3, 128\] and config\.json asks for \[16, 128\]"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b""), "damaged"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 64), "damaged"),
         (lambda folder: (folder / "model.safetensors").unlink(), r"has no model\.safetensors"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -43,12 +43,14 @@ ACTIVATIONS = {
 class Entry:
     """One tensor under their name and ours; several of theirs are joined along the first dimension into one of ours.
 
-    ``transposed``: theirs is [in, out], ours [out, in].
+    ``transposed``: theirs is [in, out], ours [out, in]. ``optional``: where it is absent, the configuration says it (a
+    fixed table).
     """
 
     theirs: str | tuple[str, ...]
     ours: str
     transposed: bool = False
+    optional: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,7 +72,7 @@ class Key:
 def expand(entries: Iterable[Entry], layers: int) -> list[Entry]:
     """The entries with those of a layer written out for every layer."""
     return [
-        Entry(_numbered(entry.theirs, layer), entry.ours.replace("{}", str(layer)), entry.transposed)
+        replace(entry, theirs=_numbered(entry.theirs, layer), ours=entry.ours.replace("{}", str(layer)))
         for entry in entries
         for layer in (range(layers) if "{}" in entry.ours else [0])
     ]
@@ -119,6 +121,8 @@ def to_ours(
     Raises CheckpointError naming what is missing, what nobody asked for, and what isn't of the shape of ``wanted``.
     """
     entries = list(entries)
+    absent = [entry for entry in entries if entry.optional and not any(name in tensors for name in entry.names)]
+    entries = [entry for entry in entries if entry not in absent]
     known = {name for entry in entries for name in entry.names}
     unused = sorted(
         name for name in tensors if name not in known and not any(re.fullmatch(pattern, name) for pattern in ignored)
@@ -126,10 +130,11 @@ def to_ours(
     missing = sorted(known - tensors.keys())
     if missing or unused:
         faults = [f"lack {_some(missing)}"] * bool(missing) + [f"have {_some(unused)}"] * bool(unused)
-        raise CheckpointError(f"The weights don't fit the configuration: they {' and '.join(faults)}.")
+        raise CheckpointError(f"The weights don't fit config.json: they {' and '.join(faults)}.")
     if wanted is not None:
         check_shapes(tensors, entries, wanted)
-    return {entry.ours: _from_theirs([tensors[name] for name in entry.names], entry) for entry in entries}
+    fixed = {} if wanted is None else {entry.ours: wanted[entry.ours] for entry in absent}
+    return fixed | {entry.ours: _from_theirs([tensors[name] for name in entry.names], entry) for entry in entries}
 
 
 def to_theirs(tensors: Mapping[str, Tensor], entries: Iterable[Entry]) -> dict[str, Tensor]:
@@ -158,12 +163,12 @@ def check_shapes(tensors: Mapping[str, Tensor], entries: Iterable[Entry], wanted
         shape[0] //= len(entry.names)
         shape = shape[::-1] if entry.transposed else shape
         wrong += [
-            f"{name} is {list(tensors[name].shape)} and the configuration asks for {shape}"
+            f"{name} is {list(tensors[name].shape)} and config.json asks for {shape}"
             for name in entry.names
             if list(tensors[name].shape) != shape
         ]
     if wrong:
-        raise CheckpointError(f"The weights don't fit the configuration: {_some(wrong, 3)}.")
+        raise CheckpointError(f"The weights don't fit config.json: {_some(wrong, 3)}.")
 
 
 def _from_theirs(parts: Sequence[Tensor], entry: Entry) -> Tensor:

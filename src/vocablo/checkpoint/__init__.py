@@ -11,7 +11,6 @@ Heads (of next-sentence prediction, of tasks) are modules beside the model, save
 from __future__ import annotations
 
 import json
-import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -33,6 +31,17 @@ from vocablo.base import registry
 from vocablo.base.config import build
 from vocablo.base.errors import CheckpointError, ConfigError, nearest
 from vocablo.base.files import replacing, require_space, write_text
+from vocablo.checkpoint.files import (
+    CONFIG,
+    WEIGHTS,
+    locate,
+    opened,
+    read_config,
+    read_json,
+    read_tensors,
+    system_errors,
+    weight_files,
+)
 from vocablo.landscape._heads import architecture, heads_to_ours, heads_to_theirs
 from vocablo.landscape._layers import canonical, to_ours, to_theirs
 from vocablo.nn.output import head_of, parts_of
@@ -41,8 +50,6 @@ from vocablo.text.tokenizer import Tokenizer
 MODELS, LANDSCAPE = "vocablo.models", "vocablo.landscape"
 FORMAT = 1
 OWN = "vocablo-"
-CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -98,15 +105,27 @@ def write(
     heads = heads or {}
     config, tensors = _published(model, heads) or _own(model, heads)
     if tokenizer is not None:
-        if tokenizer.end_id is not None:
-            config |= {"bos_token_id": tokenizer.end_id, "eos_token_id": tokenizer.end_id}
-        if tokenizer.pad_id is not None:
-            config.setdefault("pad_token_id", tokenizer.pad_id)
+        config |= _special_ids(model, tokenizer, config)
         tokenizer.save(folder, model_max_length=model.context)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with _system_errors():
+    with system_errors():
         save_file(plain, folder / WEIGHTS, {"format": "pt"})
     write_text(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+
+
+def _special_ids(model: Any, tokenizer: Tokenizer, config: Mapping[str, Any]) -> dict[str, int]:
+    """The ids that other tools ask for. Raises ConfigError for a layout that counts positions from another padding."""
+    ids: dict[str, int] = {}
+    if model.reads == "left" and tokenizer.end_id is not None:
+        ids |= {"bos_token_id": tokenizer.end_id, "eos_token_id": tokenizer.end_id}
+    if tokenizer.pad_id is not None:
+        if config.get("pad_token_id", tokenizer.pad_id) != tokenizer.pad_id:
+            raise ConfigError(
+                f"This layout counts positions from pad_token_id {config['pad_token_id']}, and the tokenizer's padding is "
+                f"{tokenizer.pad_id}: save the model with the tokenizer that it came with."
+            )
+        ids["pad_token_id"] = tokenizer.pad_id
+    return ids
 
 
 def _published(model: Any, heads: Mapping[str, nn.Module]) -> tuple[dict[str, Any], Mapping[str, Tensor]] | None:
@@ -170,7 +189,7 @@ def load(folder_or_name: str | Path, *, dtype: str | None = None) -> Loaded:
     folder = locate(folder_or_name)
     config = read_config(folder)
     kind, name = _kind(folder, config)
-    tensors = _tensors(folder)
+    tensors = read_tensors(folder)
     model, heads = (_from_own if kind == MODELS else _from_published)(folder, config, name, tensors)
     for module in (model, *heads.values()):
         if isinstance(module, nn.Module):
@@ -227,10 +246,14 @@ def _from_published(
         stored = tensors.pop(name, None)
         if stored is not None and not torch.equal(stored, tensors.setdefault(twin, stored)):
             raise CheckpointError(f"{folder}: {name} should be the same as {twin} (the model is tied), and isn't.")
+    left_out = [name for name in tensors if any(re.fullmatch(each, name) for each in getattr(layout, "LEFT_OUT", ()))]
+    if left_out:
+        warnings.warn(f"{folder} has a head that isn't used here: {', '.join(left_out)}.", stacklevel=3)
     with _as_checkpoint_error(folder):
         heads = heads_to_ours(settings, tensors, layout)
         model = _unset(registry.load(MODELS, layout.FAMILY), settings)
-        ours = to_ours(tensors, layout.entries(settings), layout.IGNORED, model.state_dict())
+        wanted = model.state_dict()
+        ours = to_ours(tensors, layout.entries(settings), (*layout.IGNORED, *map(re.escape, left_out)), wanted)
     _fill(model, ours, folder)
     model.model_type = config["model_type"]
     return model, heads
@@ -264,108 +287,12 @@ class _NoFreshStart(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def locate(folder_or_name: str | Path) -> Path:
-    """The folder itself, or a hub repository's snapshot (only its JSON and safetensors files)."""
-    path, name = Path(folder_or_name), str(folder_or_name)
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise CheckpointError(f"{name} is a file; a model is a folder with {CONFIG} and {WEIGHTS}, or an .arpa file.")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
-        raise CheckpointError(f"There is no model folder {name}.")
-    import huggingface_hub
-
-    try:
-        found = huggingface_hub.snapshot_download(
-            name, allow_patterns=["*.json", "*.safetensors"], ignore_patterns="*/*"
-        )
-    except Exception as error:  # the client raises its own, the transport's and the system's
-        raise CheckpointError(
-            f"There is no folder {name}, and no model of that name could be had from the hub ({type(error).__name__}): "
-            "check the path, or the name and the network."
-        ) from None
-    return Path(found)
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The object in ``config.json``."""
-    path = folder / CONFIG
-    if not path.exists():
-        if (folder / "run" / "state.json").exists():
-            raise CheckpointError(
-                f"{folder} holds a run that isn't finished: go on with it (--resume), or load one of {folder / 'run' / 'steps'}."
-            )
-        raise CheckpointError(f"{folder} has no {CONFIG}: it isn't a model folder.")
-    config = _read_json(path)
-    if "model_type" not in config:
-        raise CheckpointError(f"{path} doesn't say its model_type: it isn't a model's, or is damaged.")
-    return config
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): copy or download it again.") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} is damaged: it holds no JSON object.")
-    return value
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
-        files = [folder / WEIGHTS]
-    else:
-        shards = _read_json(folder / INDEX).get("weight_map")
-        if not isinstance(shards, dict) or any(Path(str(name)).name != name for name in shards.values()):
-            raise CheckpointError(f"{folder / INDEX} is damaged: its weight_map should name files of the same folder.")
-        files = [folder / name for name in sorted(set(shards.values()))]
-    missing = [file.name for file in files if not file.exists()]
-    if missing:
-        pickle = next((path.name for pattern in PICKLES for path in sorted(folder.glob(pattern))), None)
-        hint = " Copy or download the whole folder." if pickle is None else (
-            f" Its {pickle} is a pickle, which can run code when it is read, so it isn't: convert it once where you trust "
-            "it, with transformers: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW)."
-        )  # fmt: skip
-        raise CheckpointError(f"{folder} has no {missing[0]}.{hint}")
-    return files
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    """A safetensors file, its header checked against its size."""
-    try:
-        with safe_open(file, "pt") as opened:
-            yield opened
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{file} is damaged ({error}): copy or download it again.") from None
-
-
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for file in _weight_files(folder):
-        with _opened(file) as opened:
-            tensors |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    return tensors
-
-
 @contextmanager
 def _as_checkpoint_error(folder: Path) -> Iterator[None]:
     try:
         yield
     except (ConfigError, CheckpointError) as error:
         raise CheckpointError(f"{folder}: {error}") from None
-
-
-@contextmanager
-def _system_errors() -> Iterator[None]:
-    """safetensors reports the system's errors (a full disk) in words of its own; give them back their number."""
-    try:
-        yield
-    except SafetensorError as error:
-        if (match := re.search(r"os error (\d+)", str(error))) is None:
-            raise
-        raise OSError(int(match.group(1)), os.strerror(int(match.group(1)))) from error
 
 
 def describe(folder_or_name: str | Path) -> Description:
@@ -376,10 +303,10 @@ def describe(folder_or_name: str | Path) -> Description:
     config = read_config(folder)
     package, name = _kind(folder, config)
     shapes, dtypes = {}, set()
-    for file in _weight_files(folder):
-        with _opened(file) as opened:
-            for key in opened.keys():  # noqa: SIM118
-                part = opened.get_slice(key)
+    for file in weight_files(folder):
+        with opened(file) as reader:
+            for key in reader.keys():  # noqa: SIM118
+                part = reader.get_slice(key)
                 shapes[key] = torch.Size(part.get_shape()).numel()
                 dtypes.add(part.get_dtype())
     settings: dict[str, Any] = {}
@@ -395,14 +322,14 @@ def describe(folder_or_name: str | Path) -> Description:
             shapes.pop(twin, None)
     tokenizer = Tokenizer.load(folder) if (folder / "tokenizer.json").exists() else None
     state = folder / "run" / "state.json"
-    run = _read_json(state) if state.exists() else {}
+    run = read_json(state) if state.exists() else {}
     told = {key: run[key] for key in ("status", "steps", "total", "seconds", "stopped_by") if key in run}
     return Description(
         folder=str(folder),
         model_type=str(config["model_type"]),
         family=name if package == MODELS else registry.constant(LANDSCAPE, name, "FAMILY"),
         parameters=sum(settings.get("entries") or shapes.values()),  # of an n-gram model, its n-grams
-        bytes=sum(file.stat().st_size for file in _weight_files(folder)),
+        bytes=sum(file.stat().st_size for file in weight_files(folder)),
         dtype=" ".join(sorted(dtypes)),
         context=settings.get("position", {}).get("max"),
         vocabulary=settings.get("vocab", settings.get("embed", {}).get("vocab")),

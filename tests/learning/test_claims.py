@@ -30,7 +30,7 @@ def test_every_experiment_ends_with_a_table_and_curves(name, monkeypatch):
 
 
 def test_without_residuals_the_layer_is_another_one():
-    model = claims.encoder(50, 0, {}, context=8)
+    model = claims.small("gpt", 50, 0, {}, context=8)
     x = torch.randn(5, 64)
     identity = lambda attend, inner: inner  # noqa: E731
     before = model.layers[0](x, identity)

@@ -5,8 +5,9 @@
     parts    residual connections, normalisation and feed-forward layers each do something for training
     heads    several heads against one of the same width
 
-All train small encoders by masked language modelling with the one training loop. Losses are means over masked tokens, in
-nats; those of two variants are of the same text and the same masks.
+``order`` trains small encoders to tell a masked word; the others train small decoders to tell the next word, which teaches
+by every word and so faster. All use the one training loop. Losses are means over targets, in nats; variants see the same
+text in the same order.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from vocablo.data.grammar import Grammar
 from vocablo.data.store import Store
 from vocablo.models import transformer
 from vocablo.nn.layers import Layer
-from vocablo.pretexts import masked
+from vocablo.pretexts import causal
 from vocablo.text.templates import Template
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.training.loop import Trainer
@@ -38,7 +39,7 @@ from vocablo.training.settings import TrainSettings
 from vocablo.views.page import page, paragraph, section, table
 from vocablo.views.svg import Series, curves
 
-SENTENCES, HELD_OUT = 30_000, 1_000
+SENTENCES, HELD_OUT, WIDTH = 30_000, 1_000, 64
 POSITIONS = {
     "none": {"kind": "none"},
     "learned": {"kind": "learned"},
@@ -161,7 +162,7 @@ def order(steps: int, seed: int, quiet: bool) -> Outcome:
     )
     rows, lines = [], []
     for kind, position in POSITIONS.items():
-        model = encoder(tokenizer.size, seed, {"position": position}, context=16)
+        model = small("bert", tokenizer.size, seed, {"position": position}, context=16)
         pretext = Accounts(seen, tokenizer, seed, batch=32)
         curve = learn(model, pretext, steps, seed, f"order: {kind}", quiet, lr=1e-3)
         batch = pretext.read(unseen)
@@ -197,25 +198,24 @@ def _difference(model: Any, tokenizer: Tokenizer) -> float:
 
 @functools.cache
 def _text(seed: int) -> tuple[Tokenizer, Store, Store]:
-    """A word tokenizer with BERT's special tokens, and sentences of the grammar to train on and to hold out."""
+    """A word tokenizer, and sentences of the grammar to train on and to hold out."""
     grammar = Grammar()
     lines = list(islice(grammar.text(seed, SENTENCES), SENTENCES))
     unseen = list(islice(grammar.text(seed + 1, HELD_OUT), HELD_OUT))
-    specials = {"cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
-    tokenizer = Tokenizer.train("word", [*lines, " ".join(grammar.words)], specials=specials)
+    tokenizer = Tokenizer.train("word", [*lines, " ".join(grammar.words)])
     return tokenizer, Store.from_documents(lines, tokenizer), Store.from_documents(unseen, tokenizer)
 
 
 def length(steps: int, seed: int, quiet: bool) -> Outcome:
-    """Train on sequences of 32 tokens, and ask for masked tokens of longer ones."""
+    """Train on sequences of 32 tokens, and ask for the next words of longer ones."""
     tokenizer, store, unseen = _text(seed)
     trained, longest = 32, 128
     lengths = (16, 32, 48, 64, 96, 128)
     rows, lines = [], []
     for kind, position in POSITIONS.items():
-        model = encoder(tokenizer.size, seed, {"position": position}, context=longest)
-        learn(model, _pretext(store, tokenizer, seed, trained), steps, seed, f"length: {kind}", quiet)
-        losses = [held_out(model, _pretext(store, tokenizer, seed, context), unseen) for context in lengths]
+        model = small("gpt", tokenizer.size, seed, {"position": position}, context=longest)
+        learn(model, _pretext(store, seed, trained), steps, seed, f"length: {kind}", quiet)
+        losses = [held_out(model, _pretext(store, seed, context), unseen) for context in lengths]
         rows.append((kind, *(f"{loss:.3f}" for loss in losses)))
         lines.append(Series(kind, tuple(zip(map(float, lengths), losses, strict=True))))
     return (
@@ -243,7 +243,6 @@ class WithoutResiduals(Layer):
 
 
 def _without_norms(model: Any) -> None:
-    model.embedding_norm = nn.Identity()
     for layer in model.layers:
         layer.attention_norm = layer.feed_forward_norm = nn.Identity()
 
@@ -271,9 +270,11 @@ def parts(steps: int, seed: int, quiet: bool) -> Outcome:
     tokenizer, store, unseen = _text(seed)
     rows, losses, gradients = [], [], []
     for name, change in VARIANTS.items():
-        model = encoder(tokenizer.size, seed, {"stack": {"layers": 6}}, context=32)
+        model = small(
+            "gpt", tokenizer.size, seed, {"stack": {"layers": 6}, "norm": {"place": "post", "final": False}}, context=32
+        )
         change(model)
-        pretext = _pretext(store, tokenizer, seed, 32)
+        pretext = _pretext(store, seed, 32)
         curve = learn(model, pretext, steps, seed, f"parts: {name}", quiet)
         norms = curve.first_gradients
         rows.append((name, f"{held_out(model, pretext, unseen):.3f}", f"{norms[0]:.1e}", f"{norms[-1]:.1e}"))
@@ -282,7 +283,7 @@ def parts(steps: int, seed: int, quiet: bool) -> Outcome:
     return (
         "Conexiones residuales, normalización y feed-forward: what each does for the loss, and for the gradient that reaches "
         "the first layers.",
-        f"Post-norm encoders of 6 layers, 64 wide, {steps} steps with the same text and masks; gradients are those of the first "
+        f"Post-norm decoders of 6 layers, 64 wide, {steps} steps with the same text; gradients are those of the first "
         "step, as the norm over a layer's parameters.",
         ("layer", "held-out loss", "gradient, layer 1", "gradient, layer 6"),
         rows,
@@ -298,15 +299,15 @@ def heads(steps: int, seed: int, quiet: bool) -> Outcome:
     tokenizer, store, unseen = _text(seed)
     rows, lines = [], []
     for count in (1, 2, 4, 8):
-        model = encoder(tokenizer.size, seed, {"attention": {"heads": count}}, context=32)
-        pretext = _pretext(store, tokenizer, seed, 32)
+        model = small("gpt", tokenizer.size, seed, {"attention": {"heads": count}}, context=32)
+        pretext = _pretext(store, seed, 32)
         curve = learn(model, pretext, steps, seed, f"heads: {count}", quiet)
         size = sum(parameter.numel() for parameter in model.parameters())
         rows.append((str(count), f"{size:,}", f"{held_out(model, pretext, unseen):.3f}"))
         lines.append(Series(f"{count} head{'s' * (count > 1)}", curve.points))
     return (
         "Varias cabezas miran distintas partes a la vez: several heads against one, at equal width and parameters.",
-        f"Encoders of 2 layers, 64 wide, {steps} steps with the same text and masks.",
+        f"Decoders of 2 layers, 64 wide, {steps} steps with the same text.",
         ("heads", "parameters", "held-out loss"),
         rows,
         {"Loss": curves(lines, x="step", y="nats")},
@@ -321,16 +322,24 @@ EXPERIMENTS: dict[str, tuple[Callable[[int, int, bool], Outcome], int]] = {
 }
 
 
-def encoder(vocab: int, seed: int, changes: dict[str, Any], *, context: int) -> Any:
-    """A small encoder with fresh weights that depend on the seed alone."""
-    small: dict[str, Any] = {"stack": {"layers": 2, "width": 64}, "attention": {"heads": 4}, "dropout": 0.0}
-    merged = {key: {**small.get(key, {}), **value} for key, value in changes.items()}
+def small(family: str, vocab: int, seed: int, changes: dict[str, Any], *, context: int) -> Any:
+    """A small Transformer with fresh weights that depend on the seed alone.
+
+    They start from N(0, 1 / width): with GPT-2's 0.02, sinusoids of size 1 would drown the words for long.
+    """
+    common: dict[str, Any] = {
+        "stack": {"layers": 2, "width": WIDTH},
+        "attention": {"heads": 4},
+        "dropout": 0.0,
+        "init": {"std": WIDTH**-0.5},
+    }
+    merged = {key: {**common.get(key, {}), **value} for key, value in changes.items()}
     torch.manual_seed(seed_for(seed, "init"))
-    return transformer.build(transformer.config_for("bert", "tiny", vocab, context, small | merged))
+    return transformer.build(transformer.config_for(family, "tiny", vocab, context, common | merged))
 
 
-def _pretext(store: Store, tokenizer: Tokenizer, seed: int, context: int) -> masked.Pretext:
-    return masked.Pretext(store, masked.Config(), tokenizer=tokenizer, seed=seed, batch=32, micro=None, context=context)
+def _pretext(store: Store, seed: int, context: int) -> causal.Pretext:
+    return causal.Pretext(store, causal.Config(), seed=seed, batch=32, micro=None, context=context)
 
 
 def learn(model: Any, pretext: Any, steps: int, seed: int, title: str, quiet: bool, lr: float = 2e-3) -> Curve:
@@ -361,9 +370,9 @@ def learn(model: Any, pretext: Any, steps: int, seed: int, title: str, quiet: bo
 
 @torch.inference_mode()
 def held_out(model: Any, pretext: Any, store: Store) -> float:
-    """Mean loss of a held-out store's masked tokens, in nats."""
+    """Mean loss of a held-out store's tokens, in nats."""
     total, count = 0.0, 0
     for batch in pretext.validation(store):
-        term = pretext.terms(model, batch, None)[0]["masked"]
+        term = pretext.terms(model, batch, None)[0]["causal"]
         total, count = total + float(term.total), count + term.count
     return total / count

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from vocablo.nn.linear import product
 
 CHUNK_BYTES = 16 << 20  # of logits: small enough to stay in a shared cache, large enough for a full-speed product
 PIECE_BYTES = 2 << 20  # of a chunk: the passes of the softmax over it stay in a core's own cache
@@ -62,7 +63,7 @@ class _Gradients:
         if self.bias is not None:
             self.bias -= excess.sum(0, dtype=torch.float32)
         if self.states is not None:
-            torch.mm(excess, weight, out=self.states[rows]).neg_()
+            torch.neg(product(excess, weight.t()), out=self.states[rows])
         if self.weight is not None:
             if self.weight.dtype == excess.dtype:
                 self.weight.addmm_(excess.t(), states, alpha=-1)
@@ -109,7 +110,7 @@ def _over_chunks(
     chunks = _chunks(len(ids), weight)
     for begin in chunks:
         rows = slice(begin, begin + chunks.step)
-        logits = F.linear(states[rows], weight, None if bias is None else bias.to(weight.dtype))
+        logits = product(states[rows], weight, None if bias is None else bias.to(weight.dtype))
         for at in range(0, len(logits), piece):
             part, here = logits[at : at + piece], slice(begin + at, begin + min(at + piece, len(logits)))
             target = ids[here, None]

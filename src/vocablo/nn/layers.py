@@ -21,6 +21,7 @@ from vocablo.nn import taps
 from vocablo.nn.attention import Look, attention
 from vocablo.nn.cache import KeyValueCache
 from vocablo.nn.dropout import Dropout
+from vocablo.nn.linear import Linear
 from vocablo.nn.positions import Position, Rotation, turning
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
@@ -90,8 +91,8 @@ class SelfAttention(nn.Module):
         self.scale = width**-0.5 if settings.scaled else 1.0
         self.dropout = settings.dropout
         self.look = Look(causal=stack.causal)
-        self.qkv = nn.Linear(stack.width, 3 * self.heads * width, bias=settings.bias)
-        self.out = nn.Linear(self.heads * width, stack.width, bias=settings.bias)
+        self.qkv = Linear(stack.width, 3 * self.heads * width, bias=settings.bias)
+        self.out = Linear(self.heads * width, stack.width, bias=settings.bias)
         self.turn = turning(position)
 
     def forward(self, x: Float[Tensor, "N D"], place: Place) -> Float[Tensor, "N D"]:
@@ -125,8 +126,8 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, settings: FeedForwardSettings) -> None:
         super().__init__()
         inner = settings.width or 4 * width
-        self.up = nn.Linear(width, inner, bias=settings.bias)
-        self.down = nn.Linear(inner, width, bias=settings.bias)
+        self.up = Linear(width, inner, bias=settings.bias)
+        self.down = Linear(inner, width, bias=settings.bias)
         self.activation = ACTIVATIONS[settings.activation]
 
     def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:

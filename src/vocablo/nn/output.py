@@ -17,6 +17,7 @@ from vocablo.base.config import Settings
 from vocablo.base.errors import CheckpointError
 from vocablo.nn.head import target_log_probs
 from vocablo.nn.layers import ACTIVATIONS, Activation
+from vocablo.nn.linear import Linear
 
 
 class Head(Settings):
@@ -60,7 +61,7 @@ class Transform(nn.Module):
 
     def __init__(self, width: int, inner: int, activation: str, eps: float) -> None:
         super().__init__()
-        self.dense = nn.Linear(width, inner)
+        self.dense = Linear(width, inner)
         self.norm = nn.LayerNorm(inner, eps=eps)
         self.activation = ACTIVATIONS[activation]
 

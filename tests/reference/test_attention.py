@@ -11,7 +11,7 @@ from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 from vocablo.base.errors import ConfigError
 from vocablo.contract import Fences, Tokens
 from vocablo.models import transformer
-from vocablo.nn import taps
+from vocablo.nn import cpu_attention, taps
 from vocablo.nn.attention import Look, attention, explained
 from vocablo.nn.layers import Norm, layer_norm
 from vocablo.nn.masking import masking
@@ -76,6 +76,38 @@ def test_every_path_gives_the_formulas_outputs_and_gradients(rows, data, causal,
         results.append([out, *(x.grad for x in inputs if x.requires_grad)])
     for slow, fast in zip(*results, strict=True):
         torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
+
+
+def test_a_bias_is_added_to_the_scores_and_has_a_gradient(monkeypatch):
+    """Heads one by one, and whole sequences together; in float64 against numerical derivatives."""
+    q, k, v, fences, _ = random_case([5, 2, 4, 5], [5, 2, 4, 5], width=3, dtype=torch.float64)
+    bias = torch.randn(2, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    for piece in (1, 1 << 20):
+        monkeypatch.setattr(cpu_attention, "SCORE_BYTES", piece)
+        for causal in (True, False):
+
+            def run(q, k, v, bias, causal=causal):
+                lengths = (fences.lengths, fences.lengths)
+                return cpu_attention.attend(q, k, v, lengths, bias, causal=causal, scale=0.7, dropout=0.0)
+
+            scores = q[:5].transpose(0, 1) @ k[:5].permute(1, 2, 0) * 0.7 + bias[:, :5, :5]
+            if causal:
+                scores = scores.masked_fill(torch.ones(5, 5, dtype=torch.bool).triu(1), -math.inf)
+            torch.testing.assert_close(
+                run(q, k, v, bias)[:5], (scores.softmax(2) @ v[:5].transpose(0, 1)).transpose(0, 1)
+            )
+            assert torch.autograd.gradcheck(run, [x.clone().requires_grad_() for x in (q, k, v, bias)])
+
+
+def test_groups_hold_every_sequence_once_and_little_padding():
+    draw = torch.Generator().manual_seed(0)
+    lengths = tuple(torch.randint(0, 300, (200,), generator=draw).tolist())
+    plan = cpu_attention.plan(lengths, lengths, 2, False)
+    assert len(plan.groups) < 20
+    assert sum(group.count for group in plan.groups) == sum(length > 0 for length in lengths)
+    assert sorted(plan.queries.back.tolist()) == sorted(set(plan.queries.back.tolist()))
+    for group in plan.groups:
+        assert group.count * group.height * group.width < 2 * sum(length**2 for length in lengths) + 1024 * group.count
 
 
 def test_lengths_may_be_zero():

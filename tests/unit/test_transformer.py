@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from vocablo.base.errors import ConfigError
 from vocablo.contract import Tokens
 from vocablo.models import transformer
-from vocablo.nn import head
-from vocablo.nn.dropout import Dropout, dropout
+from vocablo.nn import head, linear
+from vocablo.nn.dropout import Dropout, dropout, keep_mask, kept_share
 from vocablo.nn.positions import Position, Rotary, sinusoids, turning
 
 
@@ -278,7 +278,8 @@ def test_whole_layers_are_dropped_in_training_alone():
     assert not any(torch.equal(one, other) for one, other in itertools.pairwise(whole))
 
 
-def test_flops_are_those_that_torch_counts():
+def test_flops_are_those_that_torch_counts(monkeypatch):
+    monkeypatch.setattr(linear, "_fused", None)  # torch doesn't count what oneDNN's product does
     model = make(vocab=300, context=64)
     tokens = Tokens.of(torch.randint(0, 300, (4, 64)))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
@@ -383,6 +384,21 @@ def test_dropout_drops_a_share_p_and_keeps_the_mean(p):
     assert torch.equal(x.grad, out.detach())  # what was dropped gets no gradient, the rest the same factor
     rows = (out.detach() == 0).float()
     assert abs(float(torch.corrcoef(torch.stack([rows[:-1].flatten(), rows[1:].flatten()]))[0, 1])) < 0.01
+
+
+def test_masks_of_neighbours_and_of_other_seeds_are_unrelated():
+    """Fixed seeds, so it can't flake. Correlations of n independent elements have a deviation of 1 / sqrt(n)."""
+    size = 1 << 16
+    seeds = (0, 1, 2, -1, 1 << 32, (1 << 32) + 1, 0x9E3779B9, 123456789012345678)
+    masks = torch.stack([-keep_mask(size, 0.1, seed).float() for seed in seeds])
+    assert set(masks.unique().tolist()) == {0.0, 1.0}
+    assert (masks.mean(1) - kept_share(0.1)).abs().max() < 4 * (0.09 / size) ** 0.5
+    units = (masks - kept_share(0.1)) / 0.3
+    between = units @ units.t() / size
+    assert (between - torch.diag(between.diag())).abs().max() < 4 / size**0.5
+    for lag in (1, 2, 3, 4, 5, 8, 16, 64, 100, 256, 768, 1024):
+        assert (units[:, lag:] * units[:, :-lag]).mean(1).abs().max() < 4.5 / size**0.5
+    assert torch.equal(keep_mask(33, 0.1, 5), keep_mask(size, 0.1, 5)[:33])
 
 
 def test_dropout_of_odd_sizes_and_types():

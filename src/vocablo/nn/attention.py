@@ -2,9 +2,9 @@
 
     Attention(Q, K, V) = softmax(Q K^T / sqrt(d_k) + bias) V                       (Vaswani et al. 2017, eq. 1)
 
-The bias, where a family has one, says what a distance is worth to each head (``nn/positions.py``). ``explained`` is that formula, sequence by sequence, to be read; ``attention`` computes the same numbers on the path that
-is fastest for the lengths at hand, and a test holds the two together. Sequences never see one another: the fences say
-where each begins, and nothing is padded.
+The bias, where a family has one, says what a distance is worth to each head (``nn/positions.py``). ``explained`` is that
+formula, sequence by sequence, to be read; ``attention`` computes the same numbers on the path that is fastest for the
+lengths at hand, and a test holds the two together. Sequences never see one another: the fences say where each begins.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vocablo.contract import Fences
-from vocablo.nn.dropout import keep_mask
+from vocablo.nn import cpu_attention
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +74,16 @@ def attention(
 ) -> Float[Tensor, "N H K"]:
     """The same outputs as ``explained``; ``dropout`` is applied to the weights (Vaswani et al. 2017, 5.4).
 
-    Equal lengths go through one dense product; unequal ones in groups of equal length, since the ready-made
-    variable-length kernels have no backward pass on a CPU.
+    Equal lengths go through torch's fused kernel. On a CPU this kernel can't drop, has no gradient of a bias and is slow
+    in bfloat16, and no ready-made one for unequal lengths has a backward pass: all that is in ``cpu_attention``.
     """
-    if rows.equal is not None and cols.equal is not None:
-        shape = (rows.count, rows.equal, cols.equal)
-        return _dense(q, k, v, shape, look, scale, dropout, bias)
+    height, width = rows.equal, cols.equal
+    plain = height is not None and width is not None and not dropout and bias is None
+    if q.device.type == "cpu" and (not plain or q.dtype == torch.bfloat16):
+        lengths = (rows.lengths, cols.lengths)
+        return cpu_attention.attend(q, k, v, lengths, bias, causal=look.causal, scale=scale, dropout=dropout)
+    if height is not None and width is not None:
+        return _dense(q, k, v, (rows.count, height, width), look, scale, dropout, bias)
     if (
         q.device.type == "cuda"
         and q.dtype in (torch.float16, torch.bfloat16)
@@ -143,79 +146,12 @@ def _dense(
     value = v.view(count, width, heads, size).transpose(1, 2)
     if bias is not None:
         bias = bias[:, :height, :width].to(q.dtype)
-    # The fused kernel of the CPU can't drop and has no gradient of a bias, and its backward pass in bfloat16 is slower
-    # than plain products.
-    own = dropout or (bias is not None and bias.requires_grad) or (q.dtype == torch.bfloat16 and height == width)
-    if q.device.type == "cpu" and own:
-        out = _OnCpu.apply(query, key, value, bias, look.causal, scale, dropout)
-    elif bias is not None or (look.causal and height != width):
+    if bias is not None or (look.causal and height != width):
         mask = _added(height, width, look.causal, bias, q)
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
     else:
         out = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=look.causal, scale=scale)
     return out.transpose(1, 2).reshape(count * height, heads, size)
-
-
-class _OnCpu(torch.autograd.Function):
-    """Attention with dropout on the weights, for the CPU; without dropout, only the backward pass is its own.
-
-    One sequence at a time, so that its weights [H, T, S] stay in the cache; they are computed again in the backward pass
-    and the mask is drawn again from a saved seed, so neither is kept.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool, scale: float, p: float
-    ) -> Tensor:
-        ctx.seed = int(torch.empty((), dtype=torch.int64).random_()) if p else 0
-        ctx.save_for_backward(q, k, v, bias)
-        ctx.settings = (causal, scale, p)
-        count, heads, height, size = q.shape
-        if not p and bias is None and height == k.shape[2]:
-            return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
-        added = _added(height, k.shape[2], causal, bias, q)
-        if not p:
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=scale)
-        out = torch.empty(count, height, heads, size, dtype=q.dtype)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(ctx.seed)
-            for b in range(count):
-                alpha = _weights(q[b] * scale, k[b], added)
-                alpha *= keep_mask(alpha.shape, p, alpha.dtype)
-                out[b] = torch.bmm(alpha, v[b]).transpose(0, 1)
-        return out.transpose(1, 2)
-
-    @staticmethod
-    # pyrefly: ignore[bad-override]
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, bias = ctx.saved_tensors
-        causal, scale, p = ctx.settings
-        count, _heads, height, _size = q.shape
-        # Laid out as the projections are, [B, T, H, K], so that nothing is copied on the way out.
-        grads = [torch.empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3], dtype=x.dtype) for x in (q, k, v)]
-        bias_grad = (
-            torch.zeros_like(bias, dtype=torch.float32) if bias is not None and ctx.needs_input_grad[3] else None
-        )
-        added = _added(height, k.shape[2], causal, bias, q)
-        with torch.random.fork_rng(devices=[], enabled=p > 0):
-            if p:
-                torch.manual_seed(ctx.seed)
-            for b in range(count):
-                query, above = q[b] * scale, upstream[b]
-                alpha = _weights(query, k[b], added)
-                inner = torch.bmm(above, v[b].transpose(1, 2))
-                dropped = alpha
-                if p:
-                    mask = keep_mask(alpha.shape, p, alpha.dtype)
-                    dropped, inner = alpha * mask, inner.mul_(mask)
-                grads[2][b] = torch.bmm(dropped.transpose(1, 2), above).transpose(0, 1)
-                inner = torch._softmax_backward_data(inner, alpha, 2, alpha.dtype)
-                if bias_grad is not None:
-                    bias_grad += inner
-                grads[0][b] = torch.bmm(inner, k[b]).mul_(scale).transpose(0, 1)
-                grads[1][b] = torch.bmm(inner.transpose(1, 2), query).transpose(0, 1)
-        dq, dk, dv = (grad.transpose(1, 2) for grad in grads)
-        return dq, dk, dv, None if bias_grad is None else bias_grad.to(bias.dtype), None, None, None
 
 
 def _added(height: int, width: int, causal: bool, bias: Tensor | None, like: Tensor) -> Tensor | None:
@@ -224,12 +160,6 @@ def _added(height: int, width: int, causal: bool, bias: Tensor | None, like: Ten
         return bias
     base = torch.zeros(1, height, width, dtype=like.dtype, device=like.device) if bias is None else bias
     return base.masked_fill(_future(height, width, like.device), -math.inf)
-
-
-def _weights(q: Tensor, k: Tensor, added: Tensor | None) -> Tensor:
-    """Softmax of the scores of scaled queries, [H, T, S]."""
-    turned = k.transpose(1, 2)
-    return (torch.bmm(q, turned) if added is None else torch.baddbmm(added, q, turned)).softmax(dim=2)
 
 
 def _future(height: int, width: int, device: torch.device) -> Tensor:

@@ -73,7 +73,7 @@ TEXT = ["--text", "text.txt"]
         ("gpt", ["--text", "image.txt"], ["image.txt", "PNG image"]),
         ("gpt", ["--text", "noise.txt"], ["noise.txt", "may not be text", "--encoding"]),
         ("gpt", ["--text", "latin1.txt"], ["latin1.txt", "latin-1", "--encoding latin-1"]),
-        ("gpt", [*TEXT, "--encoding", "lattin"], ["lattin", "latin-1"]),
+        ("gpt", [*TEXT, "--encoding", "lattin"], ["vocablo: There is no encoding 'lattin'", "latin-1"]),
         ("gpt", ["--text", "rows.csv"], ["id, texto", "--column"]),
         ("gpt", ["--text", "rows.csv", "--column", "text"], ["'text'", "did you mean 'texto'"]),
         ("gpt", ["--text", "rows.jsonl", "--column", "text"], ["'text'", "did you mean 'texto'"]),

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from vocablo.base.errors import ConfigError, DataError, nearest
+from vocablo.base.errors import ConfigError, DataError, VocabloError, nearest
 from vocablo.text.specials import Specials
 from vocablo.text.surfaces import BYTE_LETTERS, METASPACE
 
@@ -234,7 +234,7 @@ class _Pieces:
 def _fill_pieces(tokenizer: Tokenizer, blocks: Iterator[str], asked: _Pieces) -> None:
     try:
         tokenizer.train_from_iterator(blocks, asked.trainer(asked.specials.all))
-    except (DataError, KeyboardInterrupt, SystemExit, MemoryError):
+    except (VocabloError, OSError, KeyboardInterrupt, SystemExit, MemoryError):  # the reader's own say what is wrong
         raise
     except BaseException as error:  # the library's panics derive from BaseException
         raise ConfigError(

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -383,6 +384,21 @@ def test_a_time_budget_makes_room_for_evaluation(tmp_path, monkeypatch):
     assert result.steps == 10
 
 
+def test_evaluations_of_a_large_held_out_part_leave_the_budget_to_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("vocablo.training.loop.Trainer.calibrate", lambda self: 0.5)
+    clock = iter(range(0, 10_000, 2))  # every reading of the clock is two seconds after the one before
+    monkeypatch.setattr("vocablo.training.watchers.time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    evaluate = Evaluate(HELD_OUT, batches=2)
+    result, _ = go(tmp_path, steps=None, minutes=20 / 60, watchers=[evaluate])
+    assert evaluate.times == 2  # two seconds each, of a fifth of twenty
+    assert result.steps == 32
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [line["step"] for line in lines if "validation_loss" in line] == [16, 32]
+    again = Evaluate(HELD_OUT)
+    again.restore(evaluate.state())
+    assert again.times == 2
+
+
 def test_metrics_samples_and_reports(tmp_path):
     shown, reported = [], []
     watchers = [
@@ -430,4 +446,4 @@ def test_early_stop_looks_at_its_evaluation():
     stop = EarlyStop(evaluate, 3)
     evaluate.restore({"since_best": 2})
     stop(None)
-    assert evaluate.state() == {"since_best": 2}
+    assert evaluate.state()["since_best"] == 2

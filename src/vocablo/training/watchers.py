@@ -91,16 +91,21 @@ class Log(Watcher):
 class Evaluate(Watcher):
     """The mean loss over a held-out store, every so often and after the last step; notes the best one.
 
-    ``every`` is in steps (None: ten times a run). The whole store is read, each token a target once, unless ``batches``
-    limits the work; then the loss is an estimate, and ``validation_tokens`` in the metrics says over how many targets.
+    ``every`` is in steps (None: ten times a run, or less often where that would take over a fifth of a time budget). The
+    whole store is read, each token a target once, unless ``batches`` limits the work; then the loss is an estimate, and
+    ``validation_tokens`` in the metrics says over how many targets.
     """
+
+    TIMES, SHARE = 10, 0.2
 
     def __init__(self, store: Any, every: int | None = None, batches: int | None = None) -> None:
         self.store, self.every, self.batches = store, every, batches
         self.since_best = 0
+        self.times = self.TIMES
 
     def __call__(self, step: Step) -> None:
-        if not self.session.due(step.step, self.every):
+        every = self.every or -(-self.session.total // self.times)
+        if not self.session.due(step.step, every):
             return
         begun = time.perf_counter()
         loss, count = validation_loss(self.session, self.store, self.batches)
@@ -118,13 +123,19 @@ class Evaluate(Watcher):
         seconds = time.perf_counter() - begun
         if self.batches is None:
             seconds *= len(self.store.tokens) / max(1, count)
-        return (10 * seconds, 0.0) if self.every is None else (seconds, seconds / self.every)
+        ranks = self.session.ranks
+        seconds = ranks.sum_floats([seconds])[0] / ranks.world  # all ranks evaluate at the same steps
+        if self.every is not None:
+            return seconds, seconds / self.every
+        budget = 60 * (self.session.settings.minutes or math.inf)
+        self.times = max(1, int(min(self.TIMES, self.SHARE * budget / max(seconds, 1e-9))))
+        return self.times * seconds, 0.0
 
     def state(self) -> dict[str, Any]:
-        return {"since_best": self.since_best}
+        return {"since_best": self.since_best, "times": self.times}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.since_best = state["since_best"]
+        self.since_best, self.times = state["since_best"], state.get("times", self.TIMES)
 
 
 class EarlyStop(Watcher):

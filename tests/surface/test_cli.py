@@ -242,3 +242,14 @@ def test_a_model_without_a_tokenizer(tmp_path):
     for name in ("config.json", "model.safetensors"):
         shutil.copy(Path("gpt") / name, tmp_path)
     refused(vocablo("next", "el", "-m", str(tmp_path)), "tokenizer.json")
+
+
+def test_a_perplexity_says_how_the_first_token_was_treated_and_why_bytes_are_left_out(tmp_path):
+    """A text with what the words lack, and one whose two spaces they lose."""
+    asked = lambda *more: vocablo("perplexity", "-m", "ngram", "--text", str(tmp_path / "t.txt"), *more)  # noqa: E731
+    (tmp_path / "t.txt").write_text("verde que te quiero verde")
+    assert "the vocabulary is closed" in asked().out
+    assert "first token: boundary" in asked().out
+    (tmp_path / "t.txt").write_text("el  gato")
+    assert "loses white space or case" in asked().out
+    assert json.loads(asked("--json").out)["policy"] == "boundary"

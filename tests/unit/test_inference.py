@@ -187,6 +187,15 @@ def test_carrying_goes_on_over_groups_of_documents(words, monkeypatch):
     )
 
 
+def test_how_the_first_tokens_were_treated_is_stated(words):
+    model = gpt(words.size, 8)
+    assert perplexity(model, words, ["la niña"]).policy == "boundary"
+    assert perplexity(model, words, [TEXT * 3, TEXT], stride=4).policy == "boundary, windows of 8 tokens, stride 4"
+    assert "state carried" in perplexity(lstm(words.size), words, TEXTS, carry=True).policy
+    assert score(model, words, ["la niña"])[0].likelihood.policy == "boundary"
+    assert score(model, words, ["la niña"], convention="minicons")[0].likelihood.policy == "skipped"
+
+
 def test_only_what_carries_a_state_can_carry_it(words):
     with pytest.raises(ConfigError, match="lstm"):
         perplexity(gpt(words.size), words, TEXTS, carry=True)

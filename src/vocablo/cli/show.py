@@ -161,9 +161,11 @@ def likelihood(value: Any) -> str:
         ("unknown tokens", value.unknown),
     ]
     text = table(("", ""), [row for row in rows if row[1] is not None])
-    if value.bits_per_byte is None:
+    if value.bits_per_byte is None and value.unknown:
         text += "\n  bits per byte are not given: the vocabulary is closed, so unknown words cost too little"
-    return text.lstrip("\n")
+    elif value.bits_per_byte is None:
+        text += "\n  bits per byte are not given: the tokenizer loses white space or case, so its tokens aren't the text itself"
+    return text.lstrip("\n") + f"\n  first token: {value.policy}"
 
 
 def attention(value: Any) -> str:

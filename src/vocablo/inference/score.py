@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -122,11 +122,12 @@ def score(
     scores = []
     for text, encoding, one, log_probs in zip(texts, encodings, ids, found, strict=True):
         begin = int(encoding.offsets[0, 1]) if boundary is None and one else 0
+        first = "skipped" if boundary is None else "boundary"
         likelihood = _likelihood(tokenizer, text, begin, one, log_probs, bool(closing))
+        likelihood = replace(likelihood, policy=_policy(model, first, stride))
         values: list[float | None] = log_probs.tolist()
         if boundary is None and one:
             values = [None, *values]
-        first = "skipped" if boundary is None else "boundary"
         surfaces = [tokenizer.surface(token) for token in one]
         found_words = _words(tokenizer, one, values)
         scores.append(Score(text, surfaces, one, values, found_words, likelihood, first, convention))
@@ -193,7 +194,18 @@ def perplexity(
                     begin = int(tokenizer.encode(text).offsets[0, 1])
                 total += _likelihood(tokenizer, text, begin, one, log_probs, tokenizer.end_id is not None)
             progress.advance(sum(map(len, ids)), f"perplexity {total.perplexity:.2f}")
-    return total
+    first = "skipped" if tokenizer.end_id is None else "boundary"
+    return replace(total, policy=_policy(model, first, stride, carry))
+
+
+def _policy(model: LeftModel, first: str, stride: int | None, carry: bool = False) -> str:
+    """What is done with the first token, and how what is before the others is cut, in words for ``Likelihood.policy``."""
+    parts = [first]
+    if carry:
+        parts.append("state carried from document to document")
+    elif stride is not None and model.context is not None:
+        parts.append(f"windows of {model.context} tokens, stride {stride}")
+    return ", ".join(parts)
 
 
 def _closed(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:

@@ -29,7 +29,8 @@ class Likelihood:
     scored is one of both, so a word-level model of pre-tokenized text has one perplexity (82,430 tokens and words for
     Penn Treebank's test set). ``bytes`` are those of the text alone in UTF-8. ``unknown`` counts tokens that stand for text
     that the vocabulary lacks. ``exact``: the tokens spell the text out, character by character.
-    ``policy`` states how it was scored.
+    ``policy`` states what was done with the first token of each text (``boundary``: scored as what follows ``<end>``; ``skipped``:
+    only read), and windows or a carried state where there were.
     """
 
     log_prob: float = 0.0

@@ -1,6 +1,8 @@
 """Compact weights: the native products and steps against torch, what rounding costs, and what is refused."""
 
 import copy
+import os
+import time
 
 import pytest
 import torch
@@ -374,7 +376,7 @@ def test_processors_with_less_give_the_same_numbers(flags, tmp_path, monkeypatch
     quantized = {dtype: compact(gpt(width=96, heads=2), dtype) for dtype in DTYPES}
     text = Tokens.of(ids(6))
     wanted = {dtype: model.extend(text, None)[0] for dtype, model in quantized.items()}
-    monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, *flags))
+    monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, "-O1", *flags))  # -O1 is compiled in half the time
     native._library.cache_clear()
     try:
         for dtype, model in quantized.items():
@@ -387,3 +389,55 @@ def test_processors_with_less_give_the_same_numbers(flags, tmp_path, monkeypatch
 def test_fences_of_nothing_go_to_the_modules():
     model = compact(gpt(), "bf16")
     assert model.step(Tokens(torch.tensor([1, 2]), Fences.of([2, 0]), torch.tensor([0, 1])), None) is None
+
+
+@with_native
+@pytest.mark.parametrize("count", [33, 64, 65, 200])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_many_inputs_give_what_each_alone_gives(dtype, count):
+    linear = CompactLinear(random(50, 100), random(50, seed=1), dtype)
+    x = random(count, 100, seed=2)
+    alone = torch.cat([linear(row[None]) for row in x])
+    torch.testing.assert_close(linear(x), alone, atol=1e-4, rtol=1e-5)
+
+
+@with_native
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_not_finite_does_not_come_out_as_a_number(dtype, value):
+    x = random(2, 70)
+    x[1, 3] = value
+    found = CompactLinear(random(20, 70), None, dtype)(x)
+    assert found[0].isfinite().all()
+    assert not found[1].isfinite().any()
+
+
+def test_weights_that_do_not_fit_are_refused():
+    with pytest.raises(ConfigError, match="NaN or infinite"):
+        CompactLinear(torch.tensor([[1.0, float("nan")]]), None, "int8")
+    with pytest.raises(ConfigError, match="use bf16"):
+        CompactLinear(torch.ones(1, (1 << 16) + 1), None, "int8")
+
+
+@with_native
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_works_alone():
+    """Its parent's threads aren't there: waiting for them would never end."""
+    linear, x = CompactLinear(random(300, 64), None, "int8"), random(3, 64)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        wanted = linear(x)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if torch.equal(linear(x), wanted) else 1)
+        end = time.monotonic() + 20
+        while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < end:
+            time.sleep(0.01)
+        if ended[0] == 0:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+        assert ended == (child, 0)
+    finally:
+        torch.set_num_threads(before)

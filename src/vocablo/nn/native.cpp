@@ -2,7 +2,7 @@
 //
 // A step of decoding multiplies every weight once, so its speed is the speed at which weights are read from memory. Each
 // product therefore reads its weights once, in order, four rows at a time, asks for them some way ahead, and keeps all
-// else in the caches. Weights are bfloat16, or int8 with one scale a row; sums are those of float32 inputs:
+// else in the caches. Many inputs (a prompt) share each weight that was read; then arithmetic is what counts. Weights are bfloat16, or int8 with one scale a row; sums are those of float32 inputs:
 //
 //     bf16   the upper half of a float32: widened by a shift
 //     int8   with VNNI instructions, inputs are 16-bit integers (scaled by their largest), multiplied byte by byte in
@@ -58,10 +58,10 @@ struct Stack {
 
 namespace {
 
-constexpr int kAhead = 8192;      // bytes between what is multiplied and what is asked for
+constexpr int kAhead = 8192;      // bytes between what is multiplied and what is asked for, at least
 constexpr int kPiece = 1 << 16;   // bytes of weights that a thread takes at once, about
 constexpr int kTogether = 4;      // rows of weights that are read together
-constexpr int kTokens = 64;       // inputs that are multiplied while a strip of weights is at hand
+constexpr int kTokens = 64;       // inputs of a product that are multiplied before weights are read again
 constexpr int kPatience = 4096;   // looks at a counter before the processor is offered to others
 
 struct alignas(64) Counter {
@@ -159,16 +159,17 @@ inline float widened(uint16_t w) {
   return value;
 }
 
-inline void ask_for(const void* p) { __builtin_prefetch((const char*)p + kAhead); }
+// Loops over a tile are unrolled before anything else is done to them, or its sums would lie in memory.
+#define UNROLLED _Pragma("GCC unroll 8")
 
 // ---- Products
 
 // Inputs of a product, [count, columns], and the 16-bit integers that stand for them, as bytes.
 struct Inputs {
-  const float* x = nullptr;
-  int count = 0, columns = 0;
-  uint8_t *high, *low;
-  float* step;
+  const float* x;
+  int count;
+  const uint8_t *high, *low;
+  const float* step;
 };
 
 // Room for the integers of so many inputs.
@@ -186,15 +187,25 @@ struct Packed {
       if (m.int8) pack(x + size_t(n) * m.columns, n, m.columns);
 #endif
     });
-    return {x, count, m.columns, high.data(), low.data(), step.data()};
+    return {x, count, high.data(), low.data(), step.data()};
   }
 
   void pack(const float* x, int n, int width) {
     uint8_t *h = &high[size_t(n) * width], *l = &low[size_t(n) * width];
-    float largest = 0;
-#pragma omp simd reduction(max : largest)
-    for (int k = 0; k < width; ++k) largest = std::max(largest, std::fabs(x[k]));
-    const float inverse = largest > 0 ? 32767 / largest : 0;
+    uint32_t most = 0;  // sizes of floats are ordered as their bits are, and what isn't finite comes last
+#pragma omp simd reduction(max : most)
+    for (int k = 0; k < width; ++k) {
+      uint32_t bits;
+      std::memcpy(&bits, x + k, sizeof bits);
+      most = std::max(most, bits & 0x7fffffffu);
+    }
+    if (most >= 0x7f800000u) {  // all results are to be NaN
+      step[n] = std::nanf("");
+      return;
+    }
+    float largest;
+    std::memcpy(&largest, &most, sizeof largest);
+    const float inverse = largest > 1e-34f ? 32767 / largest : 0;
     for (int k = 0; k < width; ++k) {
       const int32_t whole = int32_t(x[k] * inverse + 32768.5f);
       h[k] = uint8_t(whole >> 8), l[k] = uint8_t(whole);
@@ -203,96 +214,132 @@ struct Packed {
   }
 };
 
-// W rows of weights times X rows of inputs, in float32.
-template <int W, int X, typename Weight>
-inline void dots(const Weight* w, const Inputs& in, int n, float (*result)[X]) {
-  const int columns = in.columns;
-  const float* x = in.x + size_t(n) * columns;
-  Lanes sums[W][X];
-  int k = 0;
-  constexpr int line = 64 / sizeof(Weight), size = Lanes::size;
-  for (; k + line <= columns; k += line) {
-    if (X == 1 || n == 0)
-      for (int i = 0; i < W; ++i) ask_for(w + W * k + i * line);
-    for (int j = k; j < k + line; j += size)
-      for (int i = 0; i < W; ++i) {
-        const Lanes weight = Lanes::of(w + size_t(i) * columns + j);
-        for (int m = 0; m < X; ++m) sums[i][m].add(weight, Lanes::of(x + size_t(m) * columns + j));
-      }
-  }
-  for (int i = 0; i < W; ++i)
-    for (int m = 0; m < X; ++m) {
-      float sum = sums[i][m].sum();
-      for (int j = k; j < columns; ++j) sum += widened(w[size_t(i) * columns + j]) * x[size_t(m) * columns + j];
-      result[i][m] = sum;
-    }
+// Asks for what lies as far on as the next rows at least, into the second level: the first has this strip to hold.
+template <int W, typename Weight>
+inline void ask_for(const Weight* w, int columns, int k) {
+  const size_t ahead = std::max(size_t(kAhead), W * columns * sizeof(Weight));
+  constexpr int line = 64 / sizeof(Weight);
+  UNROLLED for (int i = 0; i < W; ++i) __builtin_prefetch((const char*)(w + W * k + i * line) + ahead, 0, 2);
 }
+
+// Products of W rows of weights and X inputs, in float32.
+template <typename Weight>
+struct Floats {
+  static constexpr int inputs = Lanes::size == 16 ? 4 : 2;  // X: as many as there are registers for
+
+  template <int W, int X>
+  static void dots(const Matrix& m, int row, const Inputs& in, int n, float (*result)[X]) {
+    const int columns = m.columns;
+    const Weight* w = (const Weight*)m.weights + size_t(row) * columns;
+    const float* x = in.x + size_t(n) * columns;
+    Lanes sums[W][X];
+    int k = 0;
+    constexpr int line = 64 / sizeof(Weight);
+    for (; k + line <= columns; k += line) {
+      if (n == 0) ask_for<W>(w, columns, k);
+      for (int j = k; j < k + line; j += Lanes::size)
+        UNROLLED for (int i = 0; i < W; ++i) {
+          const Lanes weight = Lanes::of(w + size_t(i) * columns + j);
+          UNROLLED for (int m = 0; m < X; ++m) sums[i][m].add(weight, Lanes::of(x + size_t(m) * columns + j));
+        }
+    }
+    UNROLLED for (int i = 0; i < W; ++i)
+      UNROLLED for (int m = 0; m < X; ++m) result[i][m] = sums[i][m].sum();
+    for (; k < columns; ++k)
+      for (int i = 0; i < W; ++i)
+        for (int m = 0; m < X; ++m)
+          result[i][m] += widened(w[size_t(i) * columns + k]) * x[size_t(m) * columns + k];
+  }
+};
 
 #if defined(__AVX512VNNI__)
-// The same in whole numbers: exact until the last line.
-template <int W, int X>
-inline void dots(const int8_t* w, const int32_t* row_sums, const Inputs& in, int n, float (*result)[X]) {
-  const int columns = in.columns;
-  const uint8_t *high = in.high + size_t(n) * columns, *low = in.low + size_t(n) * columns;
-  __m512i highs[W][X], lows[W][X];
-  for (int i = 0; i < W; ++i)
-    for (int m = 0; m < X; ++m) highs[i][m] = lows[i][m] = _mm512_setzero_si512();
-  for (int k = 0; k < columns; k += 64) {
-    const __mmask64 inside = columns - k >= 64 ? ~0ull : (1ull << (columns - k)) - 1;
-    for (int i = 0; i < W; ++i) {
-      ask_for(w + W * k + i * 64);
-      const __m512i weight = _mm512_maskz_loadu_epi8(inside, w + size_t(i) * columns + k);
-      for (int m = 0; m < X; ++m) {
-        const __m512i h = _mm512_maskz_loadu_epi8(inside, high + size_t(m) * columns + k);
-        const __m512i l = _mm512_maskz_loadu_epi8(inside, low + size_t(m) * columns + k);
-        highs[i][m] = _mm512_dpbusd_epi32(highs[i][m], h, weight);
-        lows[i][m] = _mm512_dpbusd_epi32(lows[i][m], l, weight);
+// The same in whole numbers: exact until the last line. Their sums fit 32 bits up to 2^16 columns (nn/quantize.py).
+struct Integers {
+  static constexpr int inputs = 2;
+
+  template <int W, int X>
+  static void dots(const Matrix& m, int row, const Inputs& in, int n, float (*result)[X]) {
+    const int columns = m.columns;
+    const int8_t* w = (const int8_t*)m.weights + size_t(row) * columns;
+    const uint8_t *high = in.high + size_t(n) * columns, *low = in.low + size_t(n) * columns;
+    __m512i highs[W][X], lows[W][X];
+    UNROLLED for (int i = 0; i < W; ++i)
+      UNROLLED for (int m = 0; m < X; ++m) highs[i][m] = lows[i][m] = _mm512_setzero_si512();
+    for (int k = 0; k < columns; k += 64) {
+      const __mmask64 inside = columns - k >= 64 ? ~0ull : (1ull << (columns - k)) - 1;
+      if (n == 0) ask_for<W>(w, columns, k);
+      UNROLLED for (int i = 0; i < W; ++i) {
+        const __m512i weight = _mm512_maskz_loadu_epi8(inside, w + size_t(i) * columns + k);
+        UNROLLED for (int m = 0; m < X; ++m) {
+          const __m512i h = _mm512_maskz_loadu_epi8(inside, high + size_t(m) * columns + k);
+          const __m512i l = _mm512_maskz_loadu_epi8(inside, low + size_t(m) * columns + k);
+          highs[i][m] = _mm512_dpbusd_epi32(highs[i][m], h, weight);
+          lows[i][m] = _mm512_dpbusd_epi32(lows[i][m], l, weight);
+        }
+      }
+    }
+    UNROLLED for (int j = 0; j < X; ++j) {
+      int32_t high_sums[W], low_sums[W];
+      add_up<W>(&highs[0][j], X, high_sums), add_up<W>(&lows[0][j], X, low_sums);
+      for (int i = 0; i < W; ++i) {
+        const int64_t sum = 256 * int64_t(high_sums[i]) + low_sums[i] - 32768 * int64_t(m.sums[row + i]);
+        result[i][j] = in.step[n + j] * float(sum);
       }
     }
   }
-  for (int i = 0; i < W; ++i)
-    for (int m = 0; m < X; ++m) {
-      const int64_t sum = 256 * int64_t(_mm512_reduce_add_epi32(highs[i][m])) +
-                          _mm512_reduce_add_epi32(lows[i][m]) - 32768 * int64_t(row_sums[i]);
-      result[i][m] = in.step[n + m] * float(sum);
-    }
-}
-#endif
 
-template <int W, int X, typename Store>
+  // The sums of W registers.
+  template <int W>
+  static void add_up(const __m512i* v, int stride, int32_t* sums) {
+    if constexpr (W == 4) {
+      const auto half = [](__m512i a) { return _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1)); };
+      const __m256i ab = _mm256_hadd_epi32(half(v[0]), half(v[stride])), cd = _mm256_hadd_epi32(half(v[2 * stride]), half(v[3 * stride]));
+      const __m256i all = _mm256_hadd_epi32(ab, cd);
+      _mm_storeu_si128((__m128i*)sums, _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1)));
+    } else {
+      for (int i = 0; i < W; ++i) sums[i] = _mm512_reduce_add_epi32(v[i * stride]);
+    }
+  }
+};
+using Int8 = Integers;
+#else
+using Int8 = Floats<int8_t>;
+#endif
+using Bf16 = Floats<uint16_t>;
+
+template <typename Product, int W, int X, typename Store>
 inline void tile(const Matrix& m, int row, const Inputs& in, int n, Store store) {
   float result[W][X];
-  const size_t begin = size_t(row) * m.columns;
-  if (!m.int8)
-    dots<W, X>((const uint16_t*)m.weights + begin, in, n, result);
-  else
-#if defined(__AVX512VNNI__)
-    dots<W, X>((const int8_t*)m.weights + begin, m.sums + row, in, n, result);
-#else
-    dots<W, X>((const int8_t*)m.weights + begin, in, n, result);
-#endif
+  Product::template dots<W, X>(m, row, in, n, result);
   for (int i = 0; i < W; ++i)
     for (int j = 0; j < X; ++j) {
-      const float scaled = m.int8 ? result[i][j] * m.scale[row + i] : result[i][j];
+      const float scaled = m.scale ? result[i][j] * m.scale[row + i] : result[i][j];
       store(n + j, row + i, m.bias ? scaled + m.bias[row + i] : scaled);
     }
 }
 
-template <int W, typename Store>
+template <typename Product, int W, typename Store>
 inline void strip(const Matrix& m, int row, const Inputs& in, Store store) {
+  constexpr int X = Product::inputs;
   int n = 0;
-  for (; n + 2 <= in.count; n += 2) tile<W, 2>(m, row, in, n, store);
-  if (n < in.count) tile<W, 1>(m, row, in, n, store);
+  for (; n + X <= in.count; n += X) tile<Product, W, X>(m, row, in, n, store);
+  for (; n < in.count; ++n) tile<Product, W, 1>(m, row, in, n, store);
+}
+
+template <typename Product, typename Store>
+void multiply_by(const Matrix& m, const Inputs& in, Team& team, Store store) {
+  const int bytes = m.columns * (m.int8 ? 1 : 2), strips = std::max(1, kPiece / (bytes * kTogether));
+  team.each(m.rows, strips * kTogether, [&](int row, int last) {
+    for (; row + kTogether <= last; row += kTogether) strip<Product, kTogether>(m, row, in, store);
+    for (; row < last; ++row) strip<Product, 1>(m, row, in, store);
+  });
 }
 
 // store(n, row, value) for every input n and every row of the matrix.
 template <typename Store>
 void multiply(const Matrix& m, const Inputs& in, Team& team, Store store) {
-  const int bytes = m.columns * (m.int8 ? 1 : 2), strips = std::max(1, kPiece / (bytes * kTogether));
-  team.each(m.rows, strips * kTogether, [&](int row, int last) {
-    for (; row + kTogether <= last; row += kTogether) strip<kTogether>(m, row, in, store);
-    for (; row < last; ++row) strip<1>(m, row, in, store);
-  });
+  if (m.int8) multiply_by<Int8>(m, in, team, store);
+  else multiply_by<Bf16>(m, in, team, store);
 }
 
 // ---- The rest of a layer
@@ -392,6 +439,8 @@ struct Room {
         inner(size_t(count) * widest) {}
 };
 
+constexpr int kLayerPhases = 5 + 4;  // calls of Team::each in the two functions that follow
+
 void self_attention(const Stack& stack, int number, const Batch& batch, float* x, Room& room, float* scores,
                     Team& team) {
   const Layer& layer = stack.layers[number];
@@ -440,16 +489,17 @@ void together(int threads, int phases, Work work) {
 #endif
 }
 
-int chunks(int count) { return (count + kTokens - 1) / kTokens; }
-
 }  // namespace
 
 extern "C" {
 
+// How many numbers a register holds: 1 where only the compiler's own vectors are used.
+int32_t vocablo_lanes() { return Lanes::size; }
+
 // y [count, rows] = x [count, columns] W^T + b.
 void vocablo_product(const Matrix* m, const float* x, int32_t count, float* y, int32_t threads) {
   Packed packed(std::min(count, kTokens), m->columns);
-  together(threads, 2 * chunks(count), [&](Team team) {
+  together(threads, 2 * ((count + kTokens - 1) / kTokens), [&](Team team) {
     for (int begin = 0; begin < count; begin += kTokens) {
       const float* some = x + size_t(begin) * m->columns;
       const Inputs in = packed.inputs(*m, some, std::min(kTokens, count - begin), team, [](int) {});
@@ -463,30 +513,22 @@ void vocablo_product(const Matrix* m, const float* x, int32_t count, float* y, i
 void vocablo_step(const Stack* stack, int32_t count, float* x, const int32_t* row, const int32_t* position,
                   float* const* keys, float* const* values, int64_t capacity, int32_t asked, const int32_t* at,
                   float* logits, int32_t threads) {
-  const int width = stack->width, vocabulary = stack->head.rows, most = std::min(std::max(count, asked), kTokens);
-  int widest = width, longest = 0;
+  const int width = stack->width, vocabulary = stack->head.rows;
+  const Batch batch{count, row, position, keys, values, capacity};
+  int widest = width;
   for (int i = 0; i < stack->count; ++i) widest = std::max(widest, int(stack->layers[i].up.rows));
-  for (int n = 0; n < count; ++n) longest = std::max(longest, position[n] + 1);
-  Room room(most, width, widest);
-  together(threads, chunks(count) * stack->count * 9 + 2 * chunks(asked), [&](Team team) {
-    std::vector<float> scores(longest);
-    for (int n = 0; n < count; n += kTokens) {
-      const Batch batch{std::min(kTokens, count - n), row + n, position + n, keys, values, capacity};
-      float* states = x + size_t(n) * width;
-      for (int i = 0; i < stack->count; ++i) {
-        self_attention(*stack, i, batch, states, room, scores.data(), team);
-        feed_forward(*stack, stack->layers[i], batch.count, states, room, team);
-      }
+  Room room(std::max(count, asked), width, widest);
+  together(threads, stack->count * kLayerPhases + 2, [&](Team team) {
+    std::vector<float> scores(*std::max_element(position, position + count) + 1);
+    for (int i = 0; i < stack->count; ++i) {
+      self_attention(*stack, i, batch, x, room, scores.data(), team);
+      feed_forward(*stack, stack->layers[i], count, x, room, team);
     }
-    for (int begin = 0; begin < asked; begin += kTokens) {
-      const int some = std::min(kTokens, asked - begin);
-      const Inputs in = room.packed.inputs(stack->head, room.normed.data(), some, team, [&](int n) {
-        const float* last = x + size_t(at[begin + n]) * width;
-        normalise(stack->final_norm, stack->eps, last, &room.normed[size_t(n) * width], width);
-      });
-      multiply(stack->head, in, team,
-               [&](int n, int r, float value) { logits[size_t(begin + n) * vocabulary + r] = value; });
-    }
+    const Inputs in = room.packed.inputs(stack->head, room.normed.data(), asked, team, [&](int n) {
+      normalise(stack->final_norm, stack->eps, x + size_t(at[n]) * width, &room.normed[size_t(n) * width], width);
+    });
+    multiply(stack->head, in, team,
+             [&](int n, int r, float value) { logits[size_t(n) * vocabulary + r] = value; });
   });
 }
 }

@@ -19,6 +19,7 @@ import subprocess
 import warnings
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from vocablo.base.errors import StorageError
@@ -29,8 +30,10 @@ FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-w")
 # Sums may be reordered; what is not a number stays that. -ffast-math would change the rounding of the whole process.
 FLAGS += ("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math")
 OPENMP = (("-fopenmp",), ())
-SECONDS = 120
-FEW = 32  # inputs; for more, torch widens the weights once and its products are the faster ones
+SECONDS = 300
+FEW = 32  # inputs; without wide registers, torch is the faster one for more
+
+_PROCESS = os.getpid()
 
 
 class Matrix(ctypes.Structure):
@@ -82,9 +85,15 @@ def address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def library() -> ctypes.CDLL | None:
-    """The compiled functions, or None where they can't be had or aren't wanted."""
-    return None if os.environ.get("VOCABLO_NATIVE", "1") == "0" else _library()
+def library(inputs: int = 1) -> ctypes.CDLL | None:
+    """The compiled functions, or None where they can't be had, aren't wanted, or are slower for products of so many inputs."""
+    found = None if os.environ.get("VOCABLO_NATIVE", "1") == "0" else _library()
+    return found if found is None or inputs <= FEW or found.vocablo_lanes() > 1 else None
+
+
+def threads() -> int:
+    """torch's number of threads; in a forked process, which has none but its own, 1."""
+    return torch.get_num_threads() if os.getpid() == _PROCESS else 1
 
 
 @functools.cache

@@ -27,13 +27,15 @@ from vocablo.nn import native
 from vocablo.nn.stepping import Step
 
 DTYPES = ("bf16", "int8")
+WIDEST = 1 << 16  # inputs of a row of int8 weights: exact sums of more wouldn't fit 32 bits
 STRIP_BYTES = 1 << 20  # of widened weights: they stay in the cache until they are multiplied
 
 
 def quantize(model: Any, dtype: str) -> None:
     """Make a model's multiplied weights compact, in place, and put it in evaluation mode.
 
-    ``dtype`` is ``bf16`` or ``int8``. Raises ConfigError for another, and for a model that is compact already.
+    ``dtype`` is ``bf16`` or ``int8``. Raises ConfigError for another, for a model that is compact already and for weights
+    that aren't finite.
     """
     if dtype not in DTYPES:
         raise ConfigError(f"Weights can't be made compact as {dtype!r}{nearest(dtype, DTYPES)}")
@@ -41,6 +43,7 @@ def quantize(model: Any, dtype: str) -> None:
         return
     if any(isinstance(module, Compact) for module in model.modules()):
         raise ConfigError("This model's weights are compact already: load it again for another dtype.")
+    model.float()
     for parent, name, linear in list(_linears(model)):
         setattr(parent, name, CompactLinear(linear.weight, linear.bias, dtype))
     if model.reads == "left" and getattr(model, "head", model) is None:  # the token table is the head as well
@@ -81,10 +84,14 @@ class CompactLinear(Compact):
     def __init__(self, weight: Float[Tensor, "R D"], bias: Float[Tensor, "R"] | None, dtype: str) -> None:
         super().__init__()
         weight = weight.detach().float()
+        if not weight.isfinite().all():
+            raise ConfigError("Some weights are NaN or infinite: the model can't be made compact, train it again.")
         self.out_features, self.in_features = weight.shape
         if dtype == "bf16":
             held, scale, sums = weight.bfloat16(), None, None
         else:
+            if self.in_features > WIDEST:
+                raise ConfigError(f"int8 weights have at most {WIDEST} columns, these {self.in_features}: use bf16.")
             held, scale = rounded(weight)
             sums = held.sum(1, dtype=torch.int32)
         self.register_buffer("weights", held.contiguous())
@@ -104,13 +111,13 @@ class CompactLinear(Compact):
         return wide if self.scale is None else wide.mul_(self.scale[chosen, None])
 
     def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N R"]:
-        library = native.library() if x.device.type == "cpu" and len(x) <= native.FEW else None
+        library = native.library(len(x)) if x.device.type == "cpu" else None
         if library is None:
             return self.by_torch(x)
         x = x.float().contiguous()
         y = x.new_empty(x.shape[0], self.out_features)
         matrix = self.matrix()
-        library.vocablo_product(ctypes.byref(matrix), x.data_ptr(), x.shape[0], y.data_ptr(), torch.get_num_threads())
+        library.vocablo_product(ctypes.byref(matrix), x.data_ptr(), x.shape[0], y.data_ptr(), native.threads())
         return y
 
     def by_torch(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N R"]:

@@ -11,7 +11,6 @@ import ctypes
 from itertools import chain, repeat
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vocablo.contract import Tokens
@@ -77,7 +76,7 @@ class Step:
             fences.count,
             last.data_ptr(),
             logits.data_ptr(),
-            torch.get_num_threads(),
+            native.threads(),
         )
         cache.advance(fences)
         return logits, cache

@@ -16,7 +16,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -27,6 +27,8 @@ from vocablo.text.surfaces import BYTE_LETTERS, METASPACE
 KINDS = ("char", "byte", "word", "bpe", "wordpiece", "unigram")
 SPLITS = ("punctuation", "whitespace")
 DEFAULT_VOCAB = 8000
+# WordPiece, whose words get long lists of pieces where it is small: tokens from so many characters of text on.
+WORDPIECE_VOCABS = ((20_000_000, 16_000), (200_000_000, 30_000))
 
 # Letters, numbers and other marks apart, each with the space before it: GPT-2's rule without its English contractions.
 SUBWORDS = r" ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -101,7 +103,7 @@ def train(
     """Fill ``tokenizer``'s vocabulary from ``texts``.
 
     ``vocab`` counts every token, specials included; None means all words or characters, or up to ``DEFAULT_VOCAB``
-    pieces. Raises DataError when there is no text, ConfigError when the text can't give exactly ``vocab`` tokens.
+    pieces (WordPiece: by the size of the text, ``WORDPIECE_VOCABS``). Raises DataError when there is no text, ConfigError when the text can't give exactly ``vocab`` tokens.
     """
     if kind in ("byte", "unigram") and min_count != 1:
         raise ConfigError(f"A {kind} tokenizer has no minimum count; got {min_count}.")
@@ -195,10 +197,11 @@ class _Pieces:
     min_count: int
     specials: Specials
     progress: bool
+    most: int = DEFAULT_VOCAB  # where no vocabulary is asked for
 
     def trainer(self, first: list[str], vocab: int | None = None) -> trainers.Trainer:
         """The library's trainer, with ``first`` as the first tokens."""
-        size = vocab or self.vocab or DEFAULT_VOCAB
+        size = vocab or self.vocab or self.most
         names = [AddedToken(name, special=True, normalized=False) for name in first]
         if self.kind == "unigram":
             return trainers.UnigramTrainer(
@@ -218,7 +221,7 @@ class _Pieces:
 
     def check(self, size: int) -> None:
         """Raise ConfigError when ``size`` isn't the number of tokens that was asked for."""
-        asked = self.vocab or DEFAULT_VOCAB
+        asked = self.vocab or self.most
         if size > asked:
             raise ConfigError(
                 f"A {self.kind} tokenizer of this text has at least {size} tokens (its alphabet and the special ones), "
@@ -273,6 +276,11 @@ def _fill_wordpiece(tokenizer: Tokenizer, blocks: Iterator[str], asked: _Pieces)
     counts: Counter[str] = Counter()
     for block in blocks:
         counts.update(block.split())
+    if asked.vocab is None:
+        size = sum((len(word) + 1) * count for word, count in counts.items())
+        asked = replace(
+            asked, most=max([DEFAULT_VOCAB, *(vocab for least, vocab in WORDPIECE_VOCABS if size >= least)])
+        )
     specials = asked.specials
     trial = Tokenizer.from_str(tokenizer.to_str())
     trial.train_from_iterator(_repeated(dict.fromkeys(counts, 1)), asked.trainer(specials.all, vocab=1))

@@ -122,6 +122,8 @@ class Tokenizer:
         }  # names remote code
         if not config:
             config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+            if self.roles.cls and self.roles.sep:  # else transformers leaves out which of two texts a token is of
+                config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         config = self.roles.to_config() | config
         if model_max_length is not None:
             config["model_max_length"] = model_max_length

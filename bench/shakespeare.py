@@ -23,7 +23,7 @@ from vocablo import checkpoint
 from vocablo.contract import Tokens
 from vocablo.data.store import Store
 from vocablo.inference.reading import chain
-from vocablo.training.pretrain import hold_out
+from vocablo.training.material import hold_out
 from vocablo.views.terminal import table
 
 CONTEXT, BATCH, BATCHES, STRIDE = 64, 12, 20, 32

@@ -24,6 +24,7 @@ from vocablo.nn.quantize import quantize
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.training import pretrain as pretraining
 from vocablo.training import recipe as recipes_room
+from vocablo.training.material import make_tokenizer
 from vocablo.training.pretrain import PretrainResult
 
 __all__ = [
@@ -75,6 +76,7 @@ def pretrain(
     out: str | Path | None = None,
     size: str | None = None,
     recipe: str | None = None,
+    init_from: str | Path | None = None,
     tokenizer: str | Path | None = None,
     data: Mapping[str, Any] | None = None,
     minutes: float | None = None,
@@ -88,8 +90,9 @@ def pretrain(
     """Train a model from text into the folder ``out``.
 
     ``data`` has the fields of ``DataSettings`` (documents, column, encoding, validation_text, ...), ``overrides`` are
-    ``section.key=value`` texts. With several ``seeds`` one run each is made in ``out/seed-N``. ``dry_run`` returns the
-    plan (parameters, tokens, memory, expected time) and trains nothing.
+    ``section.key=value`` texts. ``init_from`` is a model's folder or hub name, which is trained further: its
+    configuration, tokenizer and heads are kept. With several ``seeds`` one run each is made in ``out/seed-N``.
+    ``dry_run`` returns the plan (parameters, tokens, memory, expected time) and trains nothing.
     """
     data = dict(data or {})
     if text is not None:
@@ -99,6 +102,7 @@ def pretrain(
             data[key] = [str(one) for one in data[key]]
     given = {
         "size": size,
+        "init_from": None if init_from is None else str(init_from),
         "data": data,
         "tokenizer": {"path": None if tokenizer is None else str(tokenizer)},
         "train": {"minutes": minutes, "steps": steps},
@@ -145,7 +149,7 @@ def train_tokenizer(
             for document in read_documents(sources, documents=documents, column=column, encoding=encoding, notes=notes)
         )
 
-    tokenizer = pretraining.make_tokenizer(settings, texts(tell))
+    tokenizer = make_tokenizer(settings, texts(tell))
     tokenizer.save(Path(out))
     return _report(tokenizer, texts())
 

@@ -23,7 +23,8 @@ from vocablo.data.grammar import Grammar, split
 from vocablo.data.store import Store
 from vocablo.evaluation.agreement import AgreementRow, agreement
 from vocablo.text.tokenizer import Tokenizer
-from vocablo.training.pretrain import held_out_loss, parameters
+from vocablo.training.counting import held_out_loss
+from vocablo.training.pretrain import parameters
 from vocablo.training.run import read_metrics
 from vocablo.views import page, terminal
 from vocablo.views.svg import Bar, Series, bars, curves, probability

@@ -20,7 +20,7 @@ from vocablo.training import train as trains
 from vocablo.training.run import Interrupted, RunFolder, find_damage, read_metrics
 from vocablo.training.settings import TrainSettings
 from vocablo.training.train import train
-from vocablo.training.watchers import EarlyStop, Evaluate, Log, Report, Sample, Watcher, standard
+from vocablo.training.watchers import EarlyStop, Evaluate, Log, Report, Sample, Validation, Watcher, standard
 
 HELD_OUT = StubStore.random(20, seed=9)
 
@@ -158,8 +158,12 @@ def test_a_finished_run_resumed_is_finished_again(tmp_path):
 @pytest.fixture
 def best_at_8(monkeypatch):
     """Evaluations whose losses fall until step 8 and rise afterwards."""
-    losses = lambda session, store, batches=None: (2 + abs(session.trainer.done - 8) / 100, 1)  # noqa: E731
-    monkeypatch.setattr("vocablo.training.watchers.validation_loss", losses)
+
+    def found(session, store, batches=None):
+        loss = 2 + abs(session.trainer.done - 8) / 100
+        return Validation(loss, {"causal": loss}, {}, 1, 1)
+
+    monkeypatch.setattr("vocablo.training.watchers.validate", found)
 
 
 def test_the_finished_model_is_the_best_one_and_checkpoints_are_kept_as_said(tmp_path, best_at_8):
@@ -248,7 +252,7 @@ def test_another_run_is_not_a_resumed_one(tmp_path, changes, message):
 
 
 def test_another_tokenizer_is_another_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(state, "write_model", lambda folder, model, tokenizer: None)
+    monkeypatch.setattr(state, "write_model", lambda folder, model, tokenizer, heads: None)
 
     class Tokenizer:
         hash = "abc"

@@ -120,6 +120,10 @@ def pretrain(
     recipe: Annotated[
         str | None, typer.Option(help="A recipe's name or TOML file. [default: the family's own]")
     ] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option("--from", help="Train this model further: a folder or hub name. [default: fresh weights]"),
+    ] = None,
     tokenizer: Annotated[
         str | None, typer.Option(help="A ready tokenizer's folder. [default: train one from the text]")
     ] = None,
@@ -157,8 +161,9 @@ def pretrain(
         "encoding": encoding,
     }
     result = api.pretrain(
-        family, out=out, size=size, recipe=recipe, tokenizer=tokenizer, data=changes, minutes=minutes, steps=steps,
-        seeds=tuple(seeds or ()), overrides=tuple(overrides or ()), dry_run=dry_run, resume=resume, quiet=json,
+        family, out=out, size=size, recipe=recipe, init_from=init_from, tokenizer=tokenizer, data=changes,
+        minutes=minutes, steps=steps, seeds=tuple(seeds or ()), overrides=tuple(overrides or ()), dry_run=dry_run,
+        resume=resume, quiet=json,
     )  # fmt: skip
     show.result(result, json, show.pretrain_result)
 

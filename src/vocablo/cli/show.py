@@ -202,6 +202,7 @@ def pretrain_result(value: Any) -> str:
     """What was trained, how good it is, and what to try next; or what a run would cost."""
     facts: list[tuple[str, object]] = [
         ("model", f"{value.family} {value.size}"),
+        ("pretext", value.pretext or "counted"),
         ("parameters", value.parameters),
         ("vocabulary", value.vocabulary),
         ("training tokens", value.training_tokens),
@@ -212,7 +213,11 @@ def pretrain_result(value: Any) -> str:
         spread = (
             "" if value.perplexity_deviation is None else f" ± {value.perplexity_deviation:.2f} (standard deviation)"
         )
-        facts.append(("held-out perplexity", f"{value.perplexity:.2f} per token{spread}"))
+        unit = "hidden token" if value.perplexity_of == "masked" else "token"
+        facts.append(("held-out perplexity", f"{value.perplexity:.2f} per {unit}{spread}"))
+    for name in value.seeds[0].accuracy if value.seeds else ():
+        shares = [one.accuracy[name] for one in value.seeds]
+        facts.append((f"{name.replace('_', ' ')} told", f"{sum(shares) / len(shares):.1%} of held-out pairs"))
     lines = [f"  {name:<20}{cell if isinstance(cell, str) else format_number(cell)}" for name, cell in facts]
     if value.seeds:
         rows = [

@@ -73,6 +73,11 @@ def config_for(family: str, size: str, vocab: int, context: int, changes: Mappin
     )
 
 
+def family_of(config: Config) -> str:
+    """The family that a configuration belongs to."""
+    return "ngram"
+
+
 def build(config: Config) -> NGram:
     """An empty model, to be fitted or filled by ``load_state_dict``."""
     return NGram(config)

@@ -94,6 +94,11 @@ def config_for(family: str, size: str, vocab: int, context: int, changes: Mappin
     return build_settings(Config, merge(layers)[0], "model")
 
 
+def family_of(config: Config) -> str:
+    """The family that a configuration belongs to."""
+    return "rnn" if config.stack.kind == "elman" else config.stack.kind
+
+
 def build(config: Config) -> RecurrentLM:
     """A model with fresh weights from torch's current random state."""
     return RecurrentLM(config)

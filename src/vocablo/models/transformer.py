@@ -146,6 +146,11 @@ def config_for(family: str, size: str, vocab: int, context: int, changes: Mappin
     return build_settings(Config, merge(layers)[0], "model")
 
 
+def family_of(config: Config) -> str:
+    """The family that a configuration belongs to."""
+    return "gpt" if config.stack.causal else "bert"
+
+
 def build(config: Config) -> Decoder | Encoder:
     """A model with fresh weights from torch's current random state."""
     return Decoder(config) if config.stack.causal else Encoder(config)

@@ -24,7 +24,9 @@ class TokenizerSettings(Settings):
 
     path: str | None = None
     kind: str = "bpe"
-    vocab: int | None = Field(default=None, ge=2)  # None: 8,000 for sub-words, everything for words and characters
+    vocab: int | None = Field(
+        default=None, ge=2
+    )  # None: everything for words and characters, for pieces see text/kinds.py
     min_count: int = Field(default=1, ge=1)
     lowercase: bool = False
     split: Literal["punctuation", "whitespace"] = "punctuation"  # for kind = "word"
@@ -39,18 +41,24 @@ class DataSettings(Settings):
     encoding: str = "utf-8"
     validation_text: tuple[str, ...] = ()
     validation: float = Field(default=0.05, ge=0, lt=0.9)
-    order: Literal["shuffled", "carried", "documents"] = "shuffled"
+    order: Literal["shuffled", "carried", "documents", "sentences"] = "shuffled"  # how the pretext cuts the text
 
 
 class Recipe(Settings):
-    """One run. ``model`` are changes to the family's configuration at this size; ``context`` is in tokens."""
+    """One run. ``model`` are changes to the family's configuration at this size; ``context`` is in tokens.
+
+    ``pretext`` is the objective: its ``name`` (None: the usual one of the family) and its settings. ``init_from`` is a
+    model's folder or name to go on from; size, tokenizer and configuration are then that model's.
+    """
 
     family: str
-    size: Literal["tiny", "mini", "small", "medium", "base", "large"] = "small"
+    size: Literal["tiny", "mini", "small", "medium", "base", "large"] | None = "small"
     about: str = ""
+    init_from: str | None = None
     context: int = Field(default=256, ge=2)
     tokenizer: TokenizerSettings = TokenizerSettings()
     data: DataSettings = DataSettings()
+    pretext: dict[str, Any] = Field(default_factory=dict)
     model: dict[str, Any] = Field(default_factory=dict)
     train: TrainSettings = TrainSettings(steps=2000)
 
@@ -82,18 +90,19 @@ def resolve(
         raise ConfigError(f"There is no family {family!r}{nearest(family, families())}")
     named = recipes()
     layers: list[tuple[str, Mapping[str, Any]]] = [("default", {"family": family, "train": {"steps": 2000}})]
+    asked, _ = config.merge([("", without_none(given)), ("", config.overrides(overrides))])
     if recipe is None:
-        if family in named:
-            layers.append((f"recipe {family}", named[family]))
+        own = f"{family}-continued" if asked.get("init_from") and f"{family}-continued" in named else family
+        if own in named:
+            layers.append((f"recipe {own}", named[own]))
     elif recipe in named:
         layers.append((f"recipe {recipe}", named[recipe]))
     elif Path(recipe).suffix == ".toml":
         layers.append((recipe, config.read_toml(Path(recipe))))
     else:
         raise ConfigError(f"There is no recipe {recipe!r}{nearest(recipe, named)}; or give a .toml file.")
-    asked, _ = config.merge([("", without_none(given)), ("", config.overrides(overrides))])
     layers.append(("command line", asked))
-    values, origin = config.merge(_last_length(layers))
+    values, origin = config.merge(_last_pretext(_last_length(layers)))
     if values["family"] != family:
         raise ConfigError(f"The recipe {recipe!r} is for {values['family']!r}, not for {family!r}.")
     if values.get("size") is not None and values["size"] not in SIZES:
@@ -111,6 +120,26 @@ def _last_length(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[
         if replaced:
             values = {**values, "train": {key: value for key, value in train.items() if key not in LENGTHS}}
         replaced = replaced or any(key in train for key in LENGTHS)
+        kept.append((name, values))
+    return kept[::-1]
+
+
+def _last_pretext(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The layers without the pretext settings of a layer before one that names another pretext.
+
+    ``pretext = "masked"`` is short for a section with this name alone.
+    """
+    kept: list[tuple[str, Mapping[str, Any]]] = []
+    chosen: Any = None
+    for name, values in reversed(layers):
+        pretext = values.get("pretext")
+        if isinstance(pretext, str):
+            pretext = {"name": pretext}
+            values = {**values, "pretext": pretext}
+        if isinstance(pretext, Mapping):
+            if chosen is not None and pretext.get("name") != chosen:
+                values = {key: value for key, value in values.items() if key != "pretext"}
+            chosen = chosen or pretext.get("name")
         kept.append((name, values))
     return kept[::-1]
 

@@ -23,10 +23,15 @@ from vocablo.training.settings import FREE, TrainSettings
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The best evaluation so far: the step it was made after and its mean loss in nats."""
+    """The best evaluation so far: the step it was made after and its mean loss in nats.
+
+    ``terms`` are the losses of its parts and ``accuracy`` the share of targets told rightly, where that is known.
+    """
 
     step: int
     loss: float
+    terms: dict[str, float] = field(default_factory=dict)
+    accuracy: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,14 @@ from vocablo.training.tree import rebuild, tensors_of
 WEIGHTS = "model.safetensors"
 
 
-def write_model(folder: Path, model: nn.Module, tokenizer: Any | None) -> None:
-    """The model's files: in the checkpoint layout with its tokenizer, or its bare tensors when it has none."""
+def write_model(folder: Path, model: nn.Module, tokenizer: Any | None, heads: nn.ModuleDict | None = None) -> None:
+    """The model's files: in the checkpoint layout with its tokenizer and heads, or its bare tensors without a tokenizer."""
     if tokenizer is None:
         safetensors.torch.save_model(model, str(folder / WEIGHTS))
         return
     from vocablo import checkpoint  # its import is slow, and training from Python may have no tokenizer
 
-    checkpoint.write(folder, model, tokenizer)
+    checkpoint.write(folder, model, tokenizer, None if heads is None else dict(heads.items()))
 
 
 def read_model(folder: Path, model: nn.Module) -> None:
@@ -60,8 +61,9 @@ def save(session: Session, watchers: Sequence[Any]) -> None:
     if session.ranks.first:
         session.sync()
         with run.writing(step) as folder:
-            write_model(folder, trainer.model, session.tokenizer)
-            if (extra := trainer.pretext.modules()) is not None:
+            extra = trainer.pretext.modules()
+            write_model(folder, trainer.model, session.tokenizer, extra)
+            if extra is not None:
                 safetensors.torch.save_model(extra, str(folder / "pretext.safetensors"))
             memory = optimizer_tensors(trainer.optimizer, trainer.parameters)
             safetensors.torch.save_file(memory, str(folder / "optimizer.safetensors"))
@@ -127,7 +129,7 @@ def _describe(session: Session, watchers: Sequence[Any]) -> Mapping[str, Any]:
         "stopped_by": session.trainer.stopped_by,
         "seconds": session.seconds,
         "loss": session.loss if session.loss == session.loss else None,
-        "best": None if best is None else {"step": best.step, "loss": best.loss},
+        "best": None if best is None else asdict(best),
         "watchers": {name: memory for name, memory in memories.items() if memory},
     }
 

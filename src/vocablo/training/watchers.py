@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from vocablo.base.progress import Progress
+from vocablo.base.progress import Progress, tell
 from vocablo.training import state
 from vocablo.training.loop import Step
 from vocablo.training.session import Best, Session
@@ -108,21 +109,27 @@ class Evaluate(Watcher):
         if not self.session.due(step.step, every):
             return
         begun = time.perf_counter()
-        loss, count = validation_loss(self.session, self.store, self.batches)
+        found = validate(self.session, self.store, self.batches)
         self.since_best += 1
-        if math.isfinite(loss) and (self.session.best is None or loss < self.session.best.loss):
-            self.session.best = Best(step.step, loss)
+        best = self.session.best
+        if math.isfinite(found.loss) and (best is None or found.loss < best.loss):
+            self.session.best = Best(step.step, found.loss, found.terms, found.accuracy)
             self.since_best = 0
+        more = {f"validation_loss_{name}": loss for name, loss in found.terms.items() if len(found.terms) > 1}
+        if (words := self.session.pretext.perplexity_of) is not None:
+            more["validation_perplexity"] = perplexity(found.terms[words])
+        more |= {f"validation_accuracy_{name}": share for name, share in found.accuracy.items()}
         self.session.record(
-            step=step.step, validation_loss=loss, validation_tokens=count, validation_seconds=round(time.perf_counter() - begun, 6)
+            step=step.step, validation_loss=found.loss, **more, validation_tokens=found.targets,
+            validation_seconds=round(time.perf_counter() - begun, 6),
         )  # fmt: skip
 
     def cost(self) -> tuple[float, float]:
         begun = time.perf_counter()
-        _, count = validation_loss(self.session, self.store, min(2, self.batches or 2))
+        found = validate(self.session, self.store, min(2, self.batches or 2))
         seconds = time.perf_counter() - begun
         if self.batches is None:
-            seconds *= len(self.store.tokens) / max(1, count)
+            seconds *= len(self.store.tokens) / max(1, found.read)
         ranks = self.session.ranks
         seconds = ranks.sum_floats([seconds])[0] / ranks.world  # all ranks evaluate at the same steps
         if self.every is not None:
@@ -147,6 +154,49 @@ class EarlyStop(Watcher):
     def __call__(self, step: Step) -> None:
         if self.evaluate.since_best >= self.patience:
             self.session.trainer.stop("patience")
+
+
+class Plateau(Watcher):
+    """Warns once when, late in a run, a term's loss is still where nothing of context is learnt.
+
+    That is the failure of masked training from scratch that is reported most often: the loss stays near the entropy of
+    single words. Late is after half of the steps, and ``LEAST`` at the least; the loss is a running mean.
+    """
+
+    LEAST, DECAY, MARGIN = 200, 0.98, 0.1
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.mean: float | None = None
+        self.told = False
+
+    def begin(self) -> None:
+        self.bound = self.session.pretext.plateau()
+
+    def __call__(self, step: Step) -> None:
+        if self.bound is None or self.told or not self.session.ranks.first:
+            return
+        name, bound = self.bound
+        loss = step.terms[name]
+        self.mean = loss if self.mean is None else self.DECAY * self.mean + (1 - self.DECAY) * loss
+        if step.step < max(self.LEAST, self.session.total // 2) or self.mean < bound - self.MARGIN:
+            return
+        self.told = True
+        settings = self.session.settings
+        text = (
+            f"After {step.step:,} of {self.session.total:,} steps the {name} loss is {self.mean:.2f}, and one that looks at "
+            f"no context has {bound:.2f}: nothing of context is learnt yet. What helps most often: a larger lr (now "
+            f"{settings.lr:g}), a larger batch (now {settings.batch}), more steps, and text whose lines don't repeat."
+        )
+        self.session.record(step=step.step, warning=text)
+        if not self.quiet:
+            tell(text)
+
+    def state(self) -> dict[str, Any]:
+        return {"mean": self.mean, "told": self.told}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.mean, self.told = state["mean"], state["told"]
 
 
 class Sample(Watcher):
@@ -198,24 +248,52 @@ class Save(Watcher):
                 session.run.prune(self.keep, best)
 
 
-def validation_loss(session: Session, store: Any, batches: int | None = None) -> tuple[float, int]:
-    """The mean loss in nats over a held-out store, and how many targets it is over; the ranks share the work."""
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """A held-out store evaluated: the mean loss in nats, and the means of its terms.
+
+    ``targets`` is over how many targets (of all terms); ``accuracy`` the share told rightly, of terms that count that;
+    ``read`` is how many tokens were read.
+    """
+
+    loss: float
+    terms: dict[str, float]
+    accuracy: dict[str, float]
+    targets: int
+    read: int
+
+
+def validate(session: Session, store: Any, batches: int | None = None) -> Validation:
+    """Evaluate on a held-out store; the ranks share the work."""
     pretext, ranks, trainer = session.pretext, session.ranks, session.trainer
-    sums = dict.fromkeys(pretext.names, 0.0)
-    counts = dict.fromkeys(pretext.names, 0)
-    weights = dict.fromkeys(pretext.names, 1.0)
-    carried = None
+    names = pretext.names
+    sums, weights = dict.fromkeys(names, 0.0), dict.fromkeys(names, 1.0)
+    counts, right = dict.fromkeys(names, 0), dict.fromkeys(names, -1)  # -1: not known
+    carried, read = None, 0
     with _evaluating(session), trainer.precision():
         for batch in pretext.validation(store, ranks.rank, ranks.world, batches):
             terms, carried = pretext.terms(session.model, batch.to(trainer.device), carried)
+            read += batch.tokens.fences.total
             for name, term in terms.items():
                 sums[name] += float(term.total)
                 counts[name] += term.count
                 weights[name] = term.weight
-    totals = ranks.sum_floats([weights[name] * value for name, value in sums.items()])
-    targets = ranks.sum_integers(list(counts.values()))
-    loss = sum(total / max(1, count) for total, count in zip(totals, targets, strict=True))
-    return loss, sum(targets)
+                if term.correct is not None:
+                    right[name] = max(0, right[name]) + int(term.correct)
+    totals = ranks.sum_floats([*sums.values(), *(weights[name] * value for name, value in sums.items())])
+    *whole, read = ranks.sum_integers([*counts.values(), *(max(0, number) for number in right.values()), read])
+    known = ranks.sum_integers([int(number >= 0) for number in right.values()])
+    targets = dict(zip(names, whole[: len(names)], strict=True))
+    means = {name: total / max(1, targets[name]) for name, total in zip(names, totals[: len(names)], strict=True)}
+    loss = sum(total / max(1, targets[name]) for name, total in zip(names, totals[len(names) :], strict=True))
+    shares = zip(names, whole[len(names) :], known, strict=True)
+    accuracy = {name: number / max(1, targets[name]) for name, number, some in shares if some}
+    return Validation(loss, means, accuracy, sum(targets.values()), read)
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), infinite where that is too large for a number."""
+    return math.exp(loss) if loss < 700 else math.inf
 
 
 class _evaluating:
@@ -246,4 +324,5 @@ def standard(
             yield EarlyStop(evaluate, settings.patience)
     if sample is not None and settings.sample_every is not None:
         yield Sample(sample, settings.sample_every)
+    yield Plateau(quiet)
     yield Log(quiet)

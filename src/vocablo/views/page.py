@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -67,6 +67,22 @@ def facts(values: Mapping[str, object]) -> str:
     )
 
 
+def _by_part(metrics: Sequence[Mapping[str, Any]], series: Callable[[str, str], Series]) -> list[str]:
+    """Curves of the parts of a loss, and of what share of labels is told rightly, where a run has them."""
+    keys = dict.fromkeys(key for line in metrics for key in line)
+    drawn = []
+    for title, prefix, unit in (
+        ("Parts of the validation loss", "validation_loss_", "nats per target"),
+        ("Validation accuracy", "validation_accuracy_", "share told rightly"),
+    ):
+        names = [key.removeprefix(prefix) for key in keys if key.startswith(prefix)]
+        if names:
+            lines = [series(name.replace("_", " "), prefix + name) for name in names]
+            drawn.append(section(title, curves(lines, x="step", y=unit)))
+    warnings = [f"step {line['step']}: {line['warning']}" for line in metrics if line.get("warning")]
+    return drawn + ([section("Warnings", *map(paragraph, warnings))] if warnings else [])
+
+
 def run_report(
     title: str, metrics: Sequence[Mapping[str, Any]], about: Mapping[str, object], *, subtitle: str = ""
 ) -> str:
@@ -88,6 +104,7 @@ def run_report(
             "</div>",
         ),
     ]
+    parts[1:1] = _by_part(metrics, series)
     samples = [(line["step"], line["sample"]) for line in metrics if line.get("sample")]
     if samples:
         parts.append(

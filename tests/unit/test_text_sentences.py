@@ -45,6 +45,11 @@ def test_blank_lines_and_line_breaks():
     assert parts == expected
 
 
+@pytest.mark.parametrize("blank", ["\n\n", " \n \n", "\n\n\n\n"])
+def test_blank_lines_before_the_first_sentence_end_none(blank):
+    assert sentence_starts(f"{blank}Uno. Dos.") == [0, len(blank) + 5]
+
+
 def test_list_items():
     text = "Temas:\n1. Primero.\n2. Segundo."
     assert [text[start:stop].strip() for start, stop in split_sentences(text)] == ["Temas:\n1. Primero.", "2. Segundo."]

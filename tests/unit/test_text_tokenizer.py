@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vocablo.base.errors import CheckpointError, ConfigError, DataError
@@ -137,6 +137,7 @@ def test_word_starts_by_hand(trained):
 
 @settings(max_examples=80, deadline=None)
 @given(texts=st.lists(st.text(alphabet="aeñ¿?. \n\x1c\x0b\x85\xa0\u2003AE1<end>unk'🙂", max_size=50), max_size=4))
+@example(texts=["\n\n1"])
 def test_bulk_is_the_library(trained, texts):
     for kind, tokenizer in trained.items():
         bulk = BulkEncoder(tokenizer)([*CORPUS[:2], *texts])

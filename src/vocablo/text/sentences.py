@@ -46,7 +46,9 @@ def sentence_starts(text: str) -> list[int]:
     starts = [0]
     for match in _END.finditer(text):
         here = match.end()
-        if here < len(text) and (match["mark"] is None or _blank(match[0]) or _ends(text, match)):
+        if here == len(text) or (match["mark"] is None and len(starts) == 1 and not text[: match.start()].strip()):
+            continue  # nothing comes behind it, or nothing came before it
+        if match["mark"] is None or _blank(match[0]) or _ends(text, match):
             starts.append(here)
     return starts
 

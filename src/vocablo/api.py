@@ -18,20 +18,26 @@ from vocablo.base.progress import tell
 from vocablo.data.readers import read_documents
 from vocablo.evaluation.files import evaluate
 from vocablo.inference.encoder import EncoderModel
+from vocablo.inference.finetuned import TaskModel, task_in
 from vocablo.inference.left_model import LanguageModel
 from vocablo.inference.sentence_folder import sentence_folder
 from vocablo.nn.quantize import quantize
 from vocablo.text.tokenizer import Tokenizer
+from vocablo.training import finetune as finetuning
+from vocablo.training import finetune_recipe
 from vocablo.training import pretrain as pretraining
 from vocablo.training import recipe as recipes_room
+from vocablo.training.finetune import FinetuneResult
 from vocablo.training.material import make_tokenizer
 from vocablo.training.pretrain import PretrainResult
 
 __all__ = [
     "EncoderModel",
     "LanguageModel",
+    "TaskModel",
     "describe",
     "evaluate",
+    "finetune",
     "load",
     "pretrain",
     "recipes",
@@ -43,7 +49,7 @@ __all__ = [
 DTYPES = ("fp32", "bf16", "int8")
 
 
-def load(folder_or_name: str | Path, *, dtype: str | None = None) -> LanguageModel | EncoderModel:
+def load(folder_or_name: str | Path, *, dtype: str | None = None) -> LanguageModel | EncoderModel | TaskModel:
     """A model from a folder, an ARPA file (``.arpa``, ``.arpa.gz``) or a hub name, ready to be asked what its family can do.
 
     A folder of sentence-transformers brings its own way of making vectors along. ``dtype`` is the precision of the weights: ``fp32`` (default), ``bf16``, or ``int8`` (see ``nn/quantize.py``).
@@ -56,6 +62,8 @@ def load(folder_or_name: str | Path, *, dtype: str | None = None) -> LanguageMod
     model, tokenizer = loaded.model, loaded.tokenizer
     if tokenizer is None:
         raise ConfigError(f"{folder_or_name} has no tokenizer.json: put the model's tokenizer beside it.")
+    if (task := task_in(loaded, str(folder_or_name))) is not None:
+        return _for_task(loaded, *task, dtype)
     if model.reads == "left":
         if dtype in ("bf16", "int8"):
             quantize(model, dtype)
@@ -67,6 +75,14 @@ def load(folder_or_name: str | Path, *, dtype: str | None = None) -> LanguageMod
     for module in (model, *loaded.heads.values()):
         module.to(checkpoint.DTYPES[dtype or "fp32"])
     return EncoderModel(model, tokenizer, loaded.heads, sentences)
+
+
+def _for_task(loaded: checkpoint.Loaded, name: str, task: Any, dtype: str | None) -> TaskModel:
+    if dtype == "int8":
+        raise ConfigError("int8 is for models that write from left to right; a fine-tuned one takes fp32 or bf16.")
+    for module in (loaded.model, *loaded.heads.values()):
+        module.to(checkpoint.DTYPES[dtype or "fp32"])
+    return TaskModel(loaded, name, task)
 
 
 def pretrain(
@@ -112,6 +128,51 @@ def pretrain(
     resolved, origin = recipes_room.resolve(family, recipe=recipe, given=given, overrides=overrides)
     order = pretraining.Order(None if out is None else Path(out), tuple(seeds), dry_run, resume, quiet)
     return pretraining.run(resolved, origin, order)
+
+
+def finetune(
+    task: str,
+    *,
+    model: str | Path,
+    train: str | Path,
+    dev: str | Path | None = None,
+    out: str | Path | None = None,
+    columns: Mapping[str, Any] | None = None,
+    seeds: int | Sequence[int] = 1,
+    grid: str | None = None,
+    fraction: float | None = None,
+    freeze: bool = False,
+    features: str | None = None,
+    fresh_head: bool = False,
+    tokenizer: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    dry_run: bool = False,
+    resume: bool = False,
+    quiet: bool = False,
+) -> FinetuneResult:
+    """Fine-tune a model for a task (classify, regress, tag, span, choose) into the folder ``out``.
+
+    ``model`` is a folder, a hub's name, or FAMILY:SIZE for fresh weights. ``columns`` say where the files have what
+    (``tasks/_texts.py``); without ``dev`` a tenth of ``train`` is held out. ``seeds`` are how many (or which) runs are
+    made, in ``out/seed-N``; ``grid`` tries a preset of batch, rate and epochs. ``fraction`` learns from a part of the
+    examples. ``freeze`` trains the head alone, ``features`` a BiLSTM on some layers of the frozen model.
+    """
+    chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise ConfigError(f"seeds are one or more, each once; got {seeds}.")
+    given = {
+        "model": str(model),
+        "data": {"train": str(train), "dev": None if dev is None else str(dev), "fraction": fraction},
+        "columns": dict(columns or {}),
+        "read": {"freeze": freeze or None, "features": features},
+        "tokenizer": {"path": None if tokenizer is None else str(tokenizer)},
+    }
+    recipe, origin = finetune_recipe.resolve(task, given=given, overrides=overrides)
+    if isinstance(seeds, int) and seeds == 1:
+        chosen = (recipe.train.seed,)
+    place = None if out is None else Path(out)
+    order = finetuning.Order(place, chosen, grid, fresh_head, dry_run, resume, quiet)
+    return finetuning.run(recipe, origin, order)
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,10 +103,13 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Rows of states that carry a loss: ``at`` indexes N, ``value`` is the id to predict there."""
+    """Rows of states, or of sequences, that carry a loss: ``at`` indexes them, ``value`` is the id to predict there.
+
+    A task may ask for numbers (regression); what its rows are is the task's to say.
+    """
 
     at: Int[Tensor, "M"]
-    value: Int[Tensor, "M"]
+    value: Int[Tensor, "M"] | Float[Tensor, "M"]
     count: int
     weight: Float[Tensor, "M"] | None = None
 
@@ -117,12 +120,15 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Everything one micro-batch needs; ``targets`` are named after the loss that they belong to."""
+    """Everything one micro-batch needs; ``targets`` are named after the loss that they belong to.
+
+    ``groups`` say which sequences make one example (the choices of a question): fences over the B sequences.
+    """
 
     tokens: Tokens
     targets: dict[str, Target] = field(default_factory=dict)
     source: Tokens | None = None
-    groups: Int[Tensor, "G"] | None = None
+    groups: Fences | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         return Batch(

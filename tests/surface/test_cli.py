@@ -253,14 +253,3 @@ def test_a_perplexity_says_how_the_first_token_was_treated_and_why_bytes_are_lef
     (tmp_path / "t.txt").write_text("el  gato")
     assert "loses white space or case" in asked().out
     assert json.loads(asked("--json").out)["policy"] == "boundary"
-
-
-def test_what_was_left_out_of_the_next_words_is_told():
-    """A word is one token of the n-gram, so nothing is; a piece of the Transformer's may always go on."""
-    assert "exact: every way to spell a word was followed" in vocablo("next", "el", "-m", "ngram").out
-    assert "of probability is missing" in vocablo("next", "el", "-m", "gpt").out
-
-
-def test_a_dry_run_of_counting_does_not_say_that_there_are_no_parameters():
-    shown = vocablo("pretrain", "ngram", "--text", "text.txt", "--size", "mini", "--dry-run").out
-    assert "parameters          known once the text is counted" in shown

@@ -155,9 +155,3 @@ def test_a_result_and_its_json_have_the_same_names():
             return float("inf")
 
     assert results.as_json([Result(-1.5, (0.5,))]) == [{"log_prob": -1.5, "parts": [0.5], "perplexity": None}]
-
-
-def test_what_is_needed_is_never_shown_as_what_is_free(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_free", lambda path: 9 * 2**20 + 1)
-    with pytest.raises(StorageError, match=r"needs about 10 MiB at .*, and 9 MiB are free"):
-        files.require_space(tmp_path, 9 * 2**20 + 2, "This run")

@@ -13,7 +13,7 @@ from vocablo import checkpoint
 from vocablo.api import load
 from vocablo.base.errors import CheckpointError, ConfigError, DataError
 from vocablo.contract import Tokens
-from vocablo.inference import framing
+from vocablo.data.order import by_length
 from vocablo.inference.encoder import EncoderModel
 from vocablo.inference.neighbors import cosine
 from vocablo.inference.sentence_folder import sentence_folder
@@ -84,12 +84,12 @@ def test_batches_are_bounded_sorted_and_whole():
     draw = np.random.default_rng(0)
     for _ in range(50):
         lengths = draw.integers(1, 40, draw.integers(1, 60)).tolist()
-        found = list(framing.groups(lengths, budget=64))
+        found = list(by_length(lengths, budget=64))
         assert sorted(itertools.chain(*found)) == list(range(len(lengths)))
         assert all(sum(lengths[one] for one in group) <= 64 for group in found)
         flat = [lengths[one] for one in itertools.chain(*found)]
         assert flat == sorted(flat)
-    assert list(framing.groups([100, 1], budget=64)) == [[1], [0]]
+    assert list(by_length([100, 1], budget=64)) == [[1], [0]]
 
 
 def test_long_texts_are_refused_cut_or_read_in_parts(tokenizer):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -45,7 +44,7 @@ def require_space(path: Path, size: int, what: str) -> None:
     free = _free(path)
     if free < size:
         raise StorageError(
-            f"{what} needs about {math.ceil(size / 2**20)} MiB at {path}, and {free // 2**20} MiB are free: "
+            f"{what} needs about {size / 2**20:.0f} MiB at {path}, and {free / 2**20:.0f} MiB are free: "
             "free some space or choose another folder."
         )
 

@@ -84,10 +84,15 @@ class Description:
 
 
 def save(
-    folder: str | Path, model: Any, tokenizer: Tokenizer | None = None, heads: Mapping[str, nn.Module] | None = None
+    folder: str | Path,
+    model: Any,
+    tokenizer: Tokenizer | None = None,
+    heads: Mapping[str, nn.Module] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model folder, whole or not at all; one that was there before is replaced.
 
+    ``more`` are further entries of ``config.json``, such as the labels of a task.
     Raises StorageError for a full disk, before anything is changed.
     """
     path = Path(folder)
@@ -95,15 +100,20 @@ def save(
     require_space(path, size + (1 << 20), "The model")
     with replacing(path) as temporary:
         temporary.mkdir()
-        write(temporary, model, tokenizer, heads)
+        write(temporary, model, tokenizer, heads, more)
 
 
 def write(
-    folder: Path, model: Any, tokenizer: Tokenizer | None = None, heads: Mapping[str, nn.Module] | None = None
+    folder: Path,
+    model: Any,
+    tokenizer: Tokenizer | None = None,
+    heads: Mapping[str, nn.Module] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """The files of a checkpoint alone, into a folder that exists (within a larger write that is whole or absent)."""
     heads = heads or {}
     config, tensors = _published(model, heads) or _own(model, heads)
+    config |= dict(more or {})
     if tokenizer is not None:
         config |= _special_ids(model, tokenizer, config)
         tokenizer.save(folder, model_max_length=model.context)
@@ -250,7 +260,7 @@ def _from_published(
     if left_out:
         warnings.warn(f"{folder} has a head that isn't used here: {', '.join(left_out)}.", stacklevel=3)
     with _as_checkpoint_error(folder):
-        heads = heads_to_ours(settings, tensors, layout)
+        heads = heads_to_ours(settings, tensors, layout, config.get("architectures") or ())
         model = _unset(registry.load(MODELS, layout.FAMILY), settings)
         wanted = model.state_dict()
         ours = to_ours(tensors, layout.entries(settings), (*layout.IGNORED, *map(re.escape, left_out)), wanted)

@@ -11,7 +11,14 @@ from typing import Any
 
 from vocablo.base.errors import ConfigError
 
-MANY = ("--text", "--among", "--validation-text", "--seeds", "--stop")  # options that take values until the next option
+MANY = (
+    "--text",
+    "--among",
+    "--validation-text",
+    "--seeds",
+    "--stop",
+    "--choice-columns",
+)  # options that take values until the next option
 OVERRIDE = re.compile(r"^[a-z_]+(\.[a-z_]+)*=")
 DEMO_MODEL = Path("demo/transformer")
 

@@ -10,7 +10,7 @@ import typer
 
 from vocablo import __version__
 from vocablo.base.errors import ConfigError, VocabloError
-from vocablo.cli import ask, encode, evaluate, lecture, show
+from vocablo.cli import ask, encode, evaluate, lecture, show, tasks
 from vocablo.cli.arguments import spread
 from vocablo.cli.options import Column, Documents, Encoding, Json, Text
 
@@ -31,6 +31,7 @@ app.add_typer(recipe_app, name="recipe")
 app.add_typer(ask.app)
 app.add_typer(encode.app)
 app.add_typer(evaluate.app)
+app.add_typer(tasks.app)
 app.add_typer(lecture.app)
 
 

@@ -49,14 +49,8 @@ def next_table(value: Any) -> str:
     lines = [
         (_visible(row.word if words else row.token), probability(row.prob), bar(row.prob / greatest)) for row in rows
     ]
-    note = f"\n  {_left_out(value.left_out)}" if words else ""
+    note = f"\n  at most {probability(value.left_out)} of probability lies on words not explored" if words else ""
     return table(("next word" if words else "next token", "p", ""), lines) + note
-
-
-def _left_out(prob: float) -> str:
-    if prob == 0:
-        return "exact: every way to spell a word was followed"
-    return f"at most {probability(prob)} of probability is missing, on spellings that were not followed"
 
 
 def scored(found: Iterable[Any], json: bool, out: Path | None, *, whole: bool) -> None:
@@ -209,7 +203,7 @@ def pretrain_result(value: Any) -> str:
     facts: list[tuple[str, object]] = [
         ("model", f"{value.family} {value.size}"),
         ("pretext", value.pretext or "counted"),
-        ("parameters", value.parameters or "known once the text is counted"),
+        ("parameters", value.parameters),
         ("vocabulary", value.vocabulary),
         ("training tokens", value.training_tokens),
         ("held-out tokens", value.validation_tokens),

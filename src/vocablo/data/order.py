@@ -3,15 +3,21 @@
 Examples are numbered 0 to n - 1. Epoch e sees them in the order ``shuffled(n, seed, e)``; the epochs stand one behind
 the other in one endless sequence of which step s takes the ``batch`` x ``world`` next ones. So every epoch sees every
 example exactly once, also when a step reaches over the end of an epoch.
+
+What is only read, without learning, is read in the order of its lengths: ``by_length``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vocablo.base.errors import ConfigError
 from vocablo.base.random import generator
+
+BATCH_TOKENS = 8192  # what one forward pass reads at most, unless one sequence is longer
 
 
 def shuffled(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -46,3 +52,26 @@ def examples(n: int, seed: int, step: int, batch: int, *, rank: int = 0, world: 
 def steps_per_epoch(n: int, batch: int, world: int = 1) -> int:
     """Steps until every example has been seen once, the last step perhaps reaching into the next epoch."""
     return -(-n // (batch * world))
+
+
+def by_length(
+    lengths: Sequence[int], sizes: Sequence[int] | None = None, budget: int = BATCH_TOKENS
+) -> Iterator[list[int]]:
+    """Places of sequences that are read together, at most ``budget`` tokens unless one alone is longer; shortest first.
+
+    ``sizes``: how many tokens stand at each place, where that isn't one sequence of its length. A batch that is half full
+    ends where the length changes, so that few batches mix lengths.
+    """
+    sizes = lengths if sizes is None else sizes
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    group: list[int] = []
+    total = 0
+    for place in order:
+        changes = bool(group) and lengths[group[-1]] != lengths[place]
+        if group and (total + sizes[place] > budget or (changes and 2 * total >= budget)):
+            yield group
+            group, total = [], 0
+        group.append(place)
+        total += sizes[place]
+    if group:
+        yield group

@@ -25,7 +25,8 @@ from torch import Tensor
 from vocablo.base.config import Settings
 from vocablo.base.errors import ConfigError
 from vocablo.contract import BothModel, Tokens
-from vocablo.inference.framing import Framing, flat_frames, groups
+from vocablo.data.order import by_length
+from vocablo.inference.framing import Framing, flat_frames
 from vocablo.inference.reading import Ints, asking, device_of
 from vocablo.text.tokenizer import Tokenizer
 
@@ -116,7 +117,7 @@ class Embedder:
         places, found = [], []
         device = device_of(self.model)
         with asking(self.model):
-            for group in groups([len(sequence) for sequence in sequences]):
+            for group in by_length([len(sequence) for sequence in sequences]):
                 tokens = flat_frames([sequences[one] for one in group], device)
                 found.append(self._pooled(tokens).float().cpu())
                 places += group

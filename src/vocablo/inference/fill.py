@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from vocablo.base.errors import ConfigError, DataError
 from vocablo.contract import BothModel
-from vocablo.inference.framing import Framing, flat_frames, groups, mask_of
+from vocablo.data.order import by_length
+from vocablo.inference.framing import Framing, flat_frames, mask_of
 from vocablo.inference.reading import Floats, Ints, asking, device_of, spelled
 from vocablo.text.tokenizer import Encoding, Tokenizer
 from vocablo.views.svg import Bar, bars
@@ -193,7 +194,7 @@ class _Filler:
         found: list[Floats] = [np.zeros(0)] * len(sequences)
         device = device_of(self.model)
         with asking(self.model):
-            for group in groups([len(sequence) for sequence in sequences]):
+            for group in by_length([len(sequence) for sequence in sequences]):
                 states = self.model.forward(flat_frames([sequences[one] for one in group], device)).states
                 starts = np.cumsum([0, *(len(sequences[one]) for one in group)])
                 at = np.concatenate([starts[i] + places[one] for i, one in enumerate(group)])

@@ -6,7 +6,7 @@ there), and results go back to the order that they were asked in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vocablo.base.errors import ConfigError, DataError
 from vocablo.contract import BothModel, Fences, Tokens
-from vocablo.inference.reading import BATCH_TOKENS, Ints, check_ids, device_of
+from vocablo.inference.reading import Ints, check_ids, device_of
 from vocablo.text.templates import Template
 from vocablo.text.tokenizer import Tokenizer
 
@@ -96,26 +96,3 @@ def mask_of(tokenizer: Tokenizer) -> int:
             "name it in tokenizer_config.json (mask_token)."
         )
     return tokenizer.mask_id
-
-
-def groups(
-    lengths: Sequence[int], sizes: Sequence[int] | None = None, budget: int = BATCH_TOKENS
-) -> Iterator[list[int]]:
-    """Places of sequences that are read together, at most ``budget`` tokens unless one alone is longer; shortest first.
-
-    ``sizes``: how many tokens stand at each place, where that isn't one sequence of its length. A batch that is half full
-    ends where the length changes, so that few batches mix lengths.
-    """
-    sizes = lengths if sizes is None else sizes
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    group: list[int] = []
-    total = 0
-    for place in order:
-        changes = bool(group) and lengths[group[-1]] != lengths[place]
-        if group and (total + sizes[place] > budget or (changes and 2 * total >= budget)):
-            yield group
-            group, total = [], 0
-        group.append(place)
-        total += sizes[place]
-    if group:
-        yield group

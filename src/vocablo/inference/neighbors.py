@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from vocablo.base.errors import ConfigError, DataError
 from vocablo.base.progress import Progress
 from vocablo.contract import BothModel
+from vocablo.data.order import by_length
 from vocablo.inference.embed import Vectors, chosen_layers, states_at
-from vocablo.inference.framing import Framing, flat_frames, groups
+from vocablo.inference.framing import Framing, flat_frames
 from vocablo.inference.reading import asking, device_of
 from vocablo.inference.score import grouped
 from vocablo.text.tokenizer import Tokenizer
@@ -87,7 +88,7 @@ class WordReader:
             sequences.append(self.framing.frame(encoding.ids))
         found: list[Vectors] = [np.zeros((0, 0), dtype=np.float32)] * len(sentences)
         with asking(self.model):
-            for group in groups([len(sequence) for sequence in sequences]):
+            for group in by_length([len(sequence) for sequence in sequences]):
                 self._read(group, sequences, members, found)
         kept = [vectors for vectors in found if len(vectors)]
         return spans, np.concatenate(kept) if kept else np.zeros((0, 0), dtype=np.float32)

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from vocablo.base.errors import ConfigError, DataError, nearest
 from vocablo.base.progress import Progress
 from vocablo.contract import BothModel, Fences, Tokens
-from vocablo.inference.framing import Framing, groups, mask_of, states_of
+from vocablo.data.order import by_length
+from vocablo.inference.framing import Framing, mask_of, states_of
 from vocablo.inference.reading import BATCH_TOKENS, Floats, Ints, asking, device_of, spelled
 from vocablo.inference.score import WordScore, convention_named
 from vocablo.measures.likelihood import perplexity_of
@@ -232,7 +233,7 @@ def _batches(readings: Sequence[_Reading]) -> Iterator[list[_Copies]]:
             pieces.append(_Copies(number, rows))
             lengths.append(len(reading.sequence))
     sizes = [length * (one.rows.stop - one.rows.start) for one, length in zip(pieces, lengths, strict=True)]
-    for group in groups(lengths, sizes):
+    for group in by_length(lengths, sizes):
         yield [pieces[place] for place in group]
 
 

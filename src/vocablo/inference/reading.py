@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from vocablo.base.errors import ConfigError, DataError
 from vocablo.contract import BothModel, Fences, LeftModel, Tokens
+from vocablo.data.order import BATCH_TOKENS
 from vocablo.text.tokenizer import Tokenizer
-
-BATCH_TOKENS = 8192  # what one forward pass reads at most, unless one sequence is longer
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -18,11 +18,12 @@ from vocablo.nn.output import head_of, parts_of
 class HeadMap:
     """A head kept beside the model: its entries, and its parts as ``nn/output.py`` names them.
 
-    The part ``activation`` is the one of the feed-forwards.
+    The part ``activation`` is the one of the feed-forwards. ``pooler``: whether their class has one (None: either way).
     """
 
     entries: tuple[Entry, ...]
     parts: tuple[str, ...] = ("linear",)
+    pooler: bool | None = None
 
     def parts_in(self, config: Any) -> tuple[str, ...]:
         return tuple(config.feed_forward.activation if part == "activation" else part for part in self.parts)
@@ -42,16 +43,26 @@ def heads_to_theirs(config: Any, heads: Mapping[str, nn.Module], layout: ModuleT
     tensors: dict[str, Tensor] = {}
     for name, module in heads.items():
         told = layout.HEADS[name]
-        if parts_of(module) != told.parts_in(config):
+        if parts_of(module) != told.parts_in(config) or told.pooler not in (None, config.pooler):
             raise ConfigError(f"The published layout has another head {name!r}.")
         tensors |= to_theirs(module.state_dict(), told.entries)
     return tensors
 
 
-def heads_to_ours(config: Any, tensors: dict[str, Tensor], layout: ModuleType) -> dict[str, nn.Module]:
-    """The heads whose tensors are all there; they are taken out of ``tensors``."""
+def heads_to_ours(
+    config: Any, tensors: dict[str, Tensor], layout: ModuleType, classes: Collection[str] = ()
+) -> dict[str, nn.Module]:
+    """The heads whose tensors are all there; they are taken out of ``tensors``.
+
+    Several heads have tensors of one name (``classifier``): ``classes``, their ``architectures``, say which one it is.
+    """
+    renamed = set(getattr(layout, "CLASSES", {}).values())
+    named: set[str] = set()
+    for key, their_class in layout.ARCHITECTURES.items():
+        spelled = {their_class} | {new + their_class.removeprefix(old) for old, new in renamed}
+        named |= set(key) if spelled & set(classes) else set()
     heads = {}
-    for name, told in layout.HEADS.items():
+    for name, told in sorted(layout.HEADS.items(), key=lambda item: item[0] not in named):
         names = [each for entry in told.entries for each in entry.names]
         if all(each in tensors for each in names):
             ours = to_ours({each: tensors.pop(each) for each in names}, told.entries)

@@ -24,7 +24,7 @@ COMMON_KEYS = frozenset(
     eos_token_id finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing id2label
     is_encoder_decoder label2id max_length min_length model_type name_or_path num_labels output_attentions
     output_hidden_states output_past pad_token_id problem_type pruned_heads return_dict return_dict_in_generate
-    sep_token_id task_specific_params tokenizer_class torch_dtype transformers_version unk_token_id use_cache
+    sep_token_id task_specific_params tokenizer_class torch_dtype transformers_version unk_token_id use_cache vocablo_task
     """.split()  # noqa: SIM905
 )
 # Their names of an activation -> ours; the first of several is the one that is written.

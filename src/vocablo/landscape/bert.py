@@ -21,6 +21,10 @@ ARCHITECTURES = {
     ("lm", "next_sentence"): "BertForPreTraining",
     ("lm",): "BertForMaskedLM",
     ("next_sentence",): "BertForNextSentencePrediction",
+    ("classify",): "BertForSequenceClassification",
+    ("tag",): "BertForTokenClassification",
+    ("span",): "BertForQuestionAnswering",
+    ("choose",): "BertForMultipleChoice",
     (): "BertModel",
 }
 # What the lecture's config.json has beside KEYS, REQUIRED and hidden_act changes nothing that is computed here:
@@ -28,7 +32,7 @@ ARCHITECTURES = {
 IRRELEVANT = {"directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
               "pooler_size_per_head", "pooler_type"}  # fmt: skip
 
-PREFIX, OUTSIDE = "bert.", ("cls.",)
+PREFIX, OUTSIDE = "bert.", ("cls.", "classifier.", "qa_outputs.")
 RENAMED = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))
 WEIGHTS = (
     *encoders.tables("bert.embeddings.", "tokens", "positions", "segments"),
@@ -37,7 +41,13 @@ WEIGHTS = (
 POOLER = linear("bert.pooler.dense", "pooler")
 TRANSFORM = ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm")
 BIAS, DECODER = "cls.predictions.bias", "cls.predictions.decoder"
-HEADS = {"next_sentence": HeadMap(linear("cls.seq_relationship"))}
+HEADS = {
+    "next_sentence": HeadMap(linear("cls.seq_relationship")),
+    "classify": HeadMap(linear("classifier"), pooler=True),
+    "tag": HeadMap(linear("classifier"), pooler=False),
+    "span": HeadMap(linear("qa_outputs"), pooler=False),
+    "choose": HeadMap(linear("classifier"), pooler=True),
+}
 IGNORED = (r"bert\.embeddings\.(position_ids|token_type_ids)",)
 
 

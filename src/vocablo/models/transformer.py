@@ -343,6 +343,13 @@ class Encoder(Trunk):
         """log p(ids[m] at the place of states[at[m]]) in nats; only the states chosen go through the output layer."""
         return self._output().target_log_probs(states.index_select(0, at), ids, self.tokens.weight)
 
+    def trimmed(self, pooler: bool) -> Encoder:
+        """The same trunk without the output layer, with a pooler or without; one that wasn't there starts fresh."""
+        model = Encoder(self.config.model_copy(update={"head": None, "pooler": pooler}))
+        mine, theirs = self.state_dict(), model.state_dict()
+        model.load_state_dict({name: mine.get(name, theirs[name]) for name in theirs})
+        return model
+
     def _output(self) -> OutputLayer:
         if self.head is None:
             raise ConfigError("This encoder has no output layer over the vocabulary: it gives states, not words.")

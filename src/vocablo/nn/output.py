@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from vocablo.base.config import Settings
 from vocablo.base.errors import CheckpointError
+from vocablo.nn.crf import CRF
+from vocablo.nn.features import Features
 from vocablo.nn.head import target_log_probs
 from vocablo.nn.layers import ACTIVATIONS, Activation
 from vocablo.nn.linear import Linear
@@ -75,8 +77,11 @@ PARTS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": n
 def parts_of(head: nn.Module) -> tuple[str, ...]:
     """A small head in words, such as ("linear", "tanh", "linear"): what a checkpoint says beside its tensors.
 
-    Raises CheckpointError for a module that is neither a linear map nor a sequence of these parts.
+    A CRF and a BiLSTM on features say themselves what they are. Raises CheckpointError for a module that is neither one
+    of these, nor a linear map, nor a sequence of these parts.
     """
+    if isinstance(head, (CRF, Features)):
+        return (head.part,)
     parts = list(head) if isinstance(head, nn.Sequential) else [head]
     names: list[str] = []
     for part in parts:
@@ -94,6 +99,8 @@ def parts_of(head: nn.Module) -> tuple[str, ...]:
 def head_of(parts: Sequence[str], tensors: Mapping[str, Tensor]) -> nn.Module:
     """The head that ``parts_of`` described, with these tensors. Raises CheckpointError when they don't belong together."""
     alone = len(parts) == 1
+    if alone and (kind := parts[0].partition(":")[0]) in ("crf", "features"):
+        return _filled(_own(kind, parts[0], tensors), tensors)
     modules: list[nn.Module] = []
     for number, part in enumerate(parts):
         if part == "linear":
@@ -108,7 +115,17 @@ def head_of(parts: Sequence[str], tensors: Mapping[str, Tensor]) -> nn.Module:
             modules.append(PARTS[part]())
         else:
             raise CheckpointError(f"A head has a part {part!r} that isn't known here.")
-    head = modules[0] if alone else nn.Sequential(*modules)
+    return _filled(modules[0] if alone else nn.Sequential(*modules), tensors)
+
+
+def _own(kind: str, part: str, tensors: Mapping[str, Tensor]) -> nn.Module:
+    try:
+        return CRF(len(tensors["first"])) if kind == "crf" else Features.restored(part, tensors)
+    except (KeyError, ValueError):
+        raise CheckpointError(f"The weights of a head {part!r} are missing or misshapen.") from None
+
+
+def _filled(head: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
     try:
         head.load_state_dict(dict(tensors))
     except RuntimeError as error:

@@ -55,7 +55,7 @@ class RecurrentStack(nn.Module):
     ) -> tuple[Float[Tensor, "N D2"], RecurrentState]:
         """Outputs of the last layer for every token, and the state after each sequence's last one."""
         state = self.zero(fences.count, x) if state is None else state
-        packing = None if fences.equal is not None else _Packing.of(fences, x.device)
+        packing = None if fences.equal is not None else Packing.of(fences, x.device)
         hidden, cells = [], []
         for number, layer in enumerate(self.layers):
             before = (state.hidden[number], state.cells[number]) if self.kind == "lstm" else (state.hidden[number],)
@@ -71,7 +71,7 @@ class RecurrentStack(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Packing:
+class Packing:
     """Sequences of unequal length, longest first and time by time, as torch's packed kernels read them."""
 
     order: Tensor  # [N]: place in the packed rows -> place in the flat batch
@@ -81,7 +81,7 @@ class _Packing:
     unsorted: Tensor
 
     @classmethod
-    def of(cls, fences: Fences, device: torch.device) -> _Packing:
+    def of(cls, fences: Fences, device: torch.device) -> Packing:
         lengths = torch.tensor(fences.lengths)
         longest_first = torch.argsort(lengths, descending=True, stable=True)
         times = torch.arange(int(lengths.max()))
@@ -95,7 +95,7 @@ class _Packing:
 
 
 def _run(
-    layer: nn.Module, x: Tensor, fences: Fences, packing: _Packing | None, before: tuple[Tensor, ...]
+    layer: nn.Module, x: Tensor, fences: Fences, packing: Packing | None, before: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     if packing is None:
         length = fences.equal or 0

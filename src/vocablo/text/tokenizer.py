@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from vocablo.base.errors import CheckpointError, DataError
+from vocablo.base.errors import CheckpointError, ConfigError, DataError
 from vocablo.base.files import write_text
 from vocablo.text import kinds, quality, words
 from vocablo.text.kinds import KINDS
@@ -129,6 +129,19 @@ class Tokenizer:
             config["model_max_length"] = model_max_length
         write_text(Path(folder) / FILE, self._json)
         write_text(Path(folder) / CONFIG, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
+
+    def with_roles(self, roles: Mapping[str, str]) -> Tokenizer:
+        """The same tokenizer with a new special token, behind the others, for each role that it lacks: role -> text.
+
+        Raises ConfigError when a text is a token already.
+        """
+        lacking = {role: text for role, text in roles.items() if role not in self.specials}
+        if taken := [text for text in lacking.values() if self.id(text) is not None]:
+            raise ConfigError(f"The tokenizer has a token {taken[0]!r} already, which isn't marked as special.")
+        inner = tokenizers.Tokenizer.from_str(self._json)
+        inner.add_special_tokens(list(lacking.values()))
+        config = {key: value for key, value in self._config.items() if key not in {f"{role}_token" for role in lacking}}
+        return Tokenizer(inner, replace(self.roles, **lacking), config)
 
     @cached_property
     def _json(self) -> str:

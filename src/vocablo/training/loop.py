@@ -19,7 +19,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,13 @@ class Pretext(Protocol):
     def check(self, model: Any) -> None: ...
     def plateau(self) -> tuple[str, float] | None: ...
     def fingerprint(self) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """A pretext whose heads are saved otherwise than they are trained, or that ``config.json`` tells more of."""
+
+    def kept(self) -> tuple[Mapping[str, nn.Module] | nn.ModuleDict, Mapping[str, Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,12 +26,14 @@ class Best:
     """The best evaluation so far: the step it was made after and its mean loss in nats.
 
     ``terms`` are the losses of its parts and ``accuracy`` the share of targets told rightly, where that is known.
+    ``measures`` are those of a task, of which the first is what is best.
     """
 
     step: int
     loss: float
     terms: dict[str, float] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
+    measures: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass

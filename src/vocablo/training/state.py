@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vocablo.base.errors import CheckpointError, TrainingError
 from vocablo.base.files import TEMPORARY, storage_errors
+from vocablo.training.loop import Keeps
 from vocablo.training.optimizer import optimizer_tensors, restore_optimizer
 from vocablo.training.run import safetensors_errors
 from vocablo.training.session import Best, Session
@@ -26,14 +27,26 @@ from vocablo.training.tree import rebuild, tensors_of
 WEIGHTS = "model.safetensors"
 
 
-def write_model(folder: Path, model: nn.Module, tokenizer: Any | None, heads: nn.ModuleDict | None = None) -> None:
+def write_model(
+    folder: Path,
+    model: nn.Module,
+    tokenizer: Any | None,
+    heads: Mapping[str, nn.Module] | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> None:
     """The model's files: in the checkpoint layout with its tokenizer and heads, or its bare tensors without a tokenizer."""
     if tokenizer is None:
         safetensors.torch.save_model(model, str(folder / WEIGHTS))
         return
     from vocablo import checkpoint  # its import is slow, and training from Python may have no tokenizer
 
-    checkpoint.write(folder, model, tokenizer, None if heads is None else dict(heads.items()))
+    checkpoint.write(folder, model, tokenizer, heads, more)
+
+
+def kept(pretext: Any) -> tuple[Mapping[str, nn.Module], Mapping[str, Any]]:
+    """The heads that are saved beside a model, and further entries of ``config.json``: a task has its own of both."""
+    modules, more = pretext.kept() if isinstance(pretext, Keeps) else (pretext.modules(), {})
+    return dict(modules.items()) if isinstance(modules, (nn.ModuleDict, Mapping)) else {}, more
 
 
 def read_model(folder: Path, model: nn.Module) -> None:
@@ -62,7 +75,7 @@ def save(session: Session, watchers: Sequence[Any]) -> None:
         session.sync()
         with run.writing(step) as folder:
             extra = trainer.pretext.modules()
-            write_model(folder, trainer.model, session.tokenizer, extra)
+            write_model(folder, trainer.model, session.tokenizer, *kept(trainer.pretext))
             if extra is not None:
                 safetensors.torch.save_model(extra, str(folder / "pretext.safetensors"))
             memory = optimizer_tensors(trainer.optimizer, trainer.parameters)

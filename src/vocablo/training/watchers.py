@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -145,10 +145,16 @@ class Evaluate(Watcher):
         self.since_best, self.times = state["since_best"], state.get("times", self.TIMES)
 
 
-class EarlyStop(Watcher):
-    """Ends the run after ``patience`` evaluations in a row without a better loss. Comes after the Evaluate it looks at."""
+class Remembers(Protocol):
+    """A watcher that counts the evaluations since the best one."""
 
-    def __init__(self, evaluate: Evaluate, patience: int) -> None:
+    since_best: int
+
+
+class EarlyStop(Watcher):
+    """Ends the run after ``patience`` evaluations in a row without a better one. Comes after the watcher it looks at."""
+
+    def __init__(self, evaluate: Remembers, patience: int) -> None:
         self.evaluate, self.patience = evaluate, patience
 
     def __call__(self, step: Step) -> None:

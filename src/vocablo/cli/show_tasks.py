@@ -1,0 +1,94 @@
+"""How results of labelled tasks look on a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vocablo.base.progress import duration, quantity
+from vocablo.cli.show import _plan
+from vocablo.views.svg import probability
+from vocablo.views.terminal import format_number, table
+
+
+def finetuned(value: Any) -> str:
+    """What was learnt, how good it is, and what to try next; or what a run would cost."""
+    facts: list[tuple[str, object]] = [
+        (
+            "task",
+            value.task
+            + (f" ({', '.join(value.labels[:8])}{', ...' if len(value.labels) > 8 else ''})" if value.labels else ""),
+        ),
+        ("model", value.model),
+        ("examples", f"{value.examples:,} to learn from, {value.dev_examples:,} held out"),
+    ]
+    if value.parameters:
+        facts.append(
+            ("parameters", f"{quantity(value.parameters)}, {quantity(value.trained)} of them trained, and the head")
+        )
+    facts += _plan(value.plan) if value.plan is not None else []
+    if value.value is not None:
+        spread = "" if value.deviation is None else f" ± {100 * value.deviation:.2f} (standard deviation over seeds)"
+        facts.append((f"held-out {value.measure}", f"{100 * value.value:.2f}{spread}"))
+    lines = [f"  {name:<20}{cell if isinstance(cell, str) else format_number(cell)}" for name, cell in facts]
+    if len(value.runs) > 1:
+        rows = [
+            (
+                one.seed,
+                one.batch,
+                f"{one.lr:g}",
+                one.epochs,
+                _first(one.measures),
+                _first(one.last),
+                duration(one.seconds),
+                one.out,
+            )
+            for one in value.runs
+        ]
+        lines += [
+            "",
+            table(("seed", "batch", "lr", "epochs", value.measure or "", "last step", "time", "folder"), rows),
+        ]
+    if value.scores:
+        lines += ["", scores(value.scores)]
+    if value.next:
+        lines += ["", "Try:", *(f"  {line}" for line in value.next)]
+    return "\n".join(lines)
+
+
+def scores(value: Any) -> str:
+    """Measures times 100, with their intervals."""
+    rows = [
+        (
+            one.name,
+            f"{100 * one.value:.2f}",
+            "" if one.interval is None else f"{100 * one.interval.low:.2f} to {100 * one.interval.high:.2f}",
+            f"{one.count:,} {one.unit}",
+        )
+        for one in value
+    ]
+    return table(("measure", "x 100", "95 % interval", "of"), rows)
+
+
+def predictions(value: Any) -> str:
+    """Predictions, one a line, or one with all its probabilities."""
+    if not isinstance(value, list):
+        head = _label(value)
+        rows = [(label, probability(prob)) for label, prob in sorted(value.probs.items(), key=lambda item: -item[1])]
+        return f"{head}\n{table(('label', 'p'), rows)}"
+    return "\n".join(f"{_label(one)}\t{_text(one)}" for one in value)
+
+
+def _label(one: Any) -> str:
+    if hasattr(one, "value"):
+        return f"{one.value:.4f}"
+    label = one.label if isinstance(one.label, str) else ", ".join(one.label) or "(none)"
+    return label if one.prob is None else f"{label}  {one.prob:.3f}"
+
+
+def _text(one: Any) -> str:
+    return one.text if one.pair is None else f"{one.text} | {one.pair}"
+
+
+def _first(measures: Any) -> str:
+    value = next(iter(measures.values()), None)
+    return "" if value is None else f"{100 * value:.2f}"

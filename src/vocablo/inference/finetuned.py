@@ -1,0 +1,152 @@
+"""What a fine-tuned model can be asked: the verb of its task, on texts or on the files of its task.
+
+Which task a folder is for stands in its ``config.json``: in ``vocablo_task`` where we wrote it, else in transformers' own
+entries (the class, ``problem_type``, ``id2label``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vocablo.base import registry
+from vocablo.base.config import build
+from vocablo.base.errors import CheckpointError, ConfigError
+from vocablo.base.progress import Progress, tell
+from vocablo.checkpoint import Loaded
+from vocablo.data.examples import TextExample
+from vocablo.inference.verbs import Asked
+from vocablo.tasks._reading import Reader, ReadSettings
+from vocablo.tasks._task import Task
+from vocablo.tasks._texts import Columns
+
+TASKS = "vocablo.tasks"
+
+
+def named_in(config: Mapping[str, Any], heads: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]] | None:
+    """The task of a folder, its settings and how it reads; None when the folder is of no task."""
+    told = config.get("vocablo_task")
+    if isinstance(told, dict):
+        return str(told.get("name")), dict(told.get("settings", {})), dict(told.get("read", {}))
+    kind = config.get("problem_type")
+    for name in registry.names(TASKS):
+        if registry.constant(TASKS, name, "HEAD") not in heads:
+            continue
+        if name == "classify" and (kind == "regression" or (kind is None and len(_labels(config)) == 1)):
+            return "regress", {}, {}
+        return name, {"several": True} if kind == "multi_label_classification" else {}, {}
+    return None
+
+
+def labels_in(loaded: Loaded) -> tuple[str, ...]:
+    """The labels that a folder's head tells apart, in its order."""
+    return _labels(loaded.config)
+
+
+def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
+    told = config.get("id2label")
+    if not isinstance(told, dict):
+        return tuple(f"LABEL_{number}" for number in range(int(config.get("num_labels", 2))))
+    try:
+        found = {int(number): str(label) for number, label in told.items()}
+    except ValueError:
+        found = {}
+    if sorted(found) != list(range(len(found))):
+        raise CheckpointError("config.json is damaged: its id2label should number the labels from 0.")
+    return tuple(found[number] for number in range(len(found)))
+
+
+def task_in(loaded: Loaded, where: str) -> tuple[str, Task] | None:
+    """The task of a loaded folder, by its name; None when there is none. Raises CheckpointError for what doesn't fit."""
+    named = named_in(loaded.config, loaded.heads)
+    if named is None or loaded.tokenizer is None:
+        return None
+    name, settings, read = named
+    if name not in registry.names(TASKS):
+        raise CheckpointError(f"{where} is of a task {name!r}, which isn't known here.")
+    module = registry.load(TASKS, name)
+    if module.HEAD not in loaded.heads:
+        raise CheckpointError(f"{where} says that it is of the task {name!r}, and has no head for it.")
+    try:
+        reader = Reader(loaded.model, loaded.tokenizer, build(ReadSettings, read, "read"))
+        task = module.Task(reader, build(module.Config, settings, "task"), _labels(loaded.config))
+    except ConfigError as error:
+        raise CheckpointError(f"{where}: {error}") from None
+    return name, task
+
+
+class TaskModel(Asked):
+    """A model fine-tuned for a task, with its tokenizer and heads."""
+
+    def __init__(self, loaded: Loaded, name: str, task: Task) -> None:
+        super().__init__(loaded.model, loaded.tokenizer)  # type: ignore[arg-type]
+        self.heads, self.task, self.name = loaded.heads, task, name
+        self.what = f"a model for {name}"
+        self.module = registry.load(TASKS, name)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the model tells apart."""
+        return self.task.labels
+
+    def classify(self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None) -> list[Any]:
+        """The label, or labels, of each text, or of each pair of texts."""
+        self._need("classify")
+        return self._predict(_examples(texts, pairs))
+
+    def predict(self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None) -> list[Any]:
+        """What the model's task tells of each text, or pair of texts."""
+        self._need("predict")
+        return self._predict(_examples(texts, pairs))
+
+    def predict_file(
+        self,
+        path: str | Path,
+        out: str | Path | None = None,
+        *,
+        columns: Mapping[str, Any] | None = None,
+        quiet: bool = True,
+    ) -> list[Any]:
+        """A prediction for each example of a file of the task; ``out`` is written in the task's official format.
+
+        ``columns`` has the fields of ``tasks._texts.Columns``; labels aren't looked at.
+        """
+        named = build(Columns, dict(columns or {}), "columns")
+        examples = self.module.read(
+            path, named, self.task.settings, labelled=False, notes=(lambda _: None) if quiet else tell
+        )
+        if out is not None:
+            self.module.check_out(out, named)
+        found = self._predict(examples, quiet)
+        if out is not None:
+            self.module.write(out, examples, found, named)
+        return found
+
+    def _predict(self, examples: Sequence[Any], quiet: bool = True) -> list[Any]:
+        if not examples:
+            raise ConfigError("There is nothing to predict: give a text.")
+        with Progress("predict", len(examples), "examples", quiet=quiet) as progress:
+            return self.task.predict(self.model, self.heads, examples, progress.advance)
+
+    def _lacking(self) -> dict[str, str]:
+        verbs = {registry.constant(TASKS, name, "VERB"): name for name in registry.names(TASKS)}
+        lacking = {verb: f"a model for {name}" for verb, name in verbs.items() if name != self.name}
+        if not self.module.TEXTS:
+            lacking["predict"] = "a model whose examples are texts; this one has files (predict_file) and its own verb"
+        else:
+            lacking.pop("predict", None)
+        return lacking
+
+
+def _examples(texts: str | Sequence[str], pairs: str | Sequence[str] | None) -> list[TextExample]:
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    seconds: list[str | None] = [None] * len(texts)
+    if pairs is not None:
+        seconds = [pairs] if isinstance(pairs, str) else list(pairs)
+        if len(seconds) != len(texts):
+            raise ConfigError(f"There are {len(texts)} texts and {len(seconds)} second ones: give one for each.")
+    empty = [i for i, text in enumerate(texts) if not text.strip()]
+    if empty:
+        raise ConfigError(f"Text {empty[0]} is empty.")
+    return [TextExample(str(i), text, pair) for i, (text, pair) in enumerate(zip(texts, seconds, strict=True))]

@@ -1,0 +1,72 @@
+"""A pre-trained model made ready for a task: what the task doesn't need is left out, what it needs is put in, fresh.
+
+reads both    the output layer over words goes; the pooler is there if the task reads it (Devlin et al. 2019)
+reads left    two tokens are added, the delimiter between two texts and the one behind them whose state is the answer
+              (Radford et al. 2018); the boundary that the model knows stands before a text, as in pre-training
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from torch import nn
+
+from vocablo.base.errors import ConfigError
+from vocablo.text.templates import Frame, Template
+from vocablo.text.tokenizer import Tokenizer
+
+READS = ("both", "left")
+ROLES = {"sep": "<delimiter>", "cls": "<extract>"}  # for a tokenizer of one boundary
+
+
+def check_family(model: Any, task: str) -> None:
+    """Raise ConfigError, naming what fits, for a family that a task can't be learnt on."""
+    learns = isinstance(model, nn.Module) and next(model.parameters(), None) is not None
+    if not learns or model.reads not in READS:
+        reads = f"reads {model.reads!r}" if learns else "is counted and has no states to learn from"
+        raise ConfigError(
+            f"{task} needs a model with states that gradients can train: a recurrent one (rnn, gru, lstm), a GPT or a BERT; "
+            f"this one {reads}."
+        )
+
+
+def fitted(model: Any, tokenizer: Tokenizer, *, pooler: bool) -> tuple[Any, Tokenizer]:
+    """A new model, and its tokenizer, for a task. New rows and modules come from torch's current random state.
+
+    ``pooler``: whether the task reads an encoder's pooled state. Call ``check_family`` first.
+    """
+    if model.reads == "left":
+        tokenizer = tokenizer.with_roles(ROLES)
+        made = grown(model, max(model.vocab, tokenizer.size))
+    else:
+        Template.of(tokenizer)  # or its error, before work starts
+        made = model.trimmed(pooler=pooler)
+    if hasattr(model, "model_type"):
+        made.model_type = model.model_type  # the layout that it came from
+    return made, tokenizer
+
+
+def grown(model: Any, vocab: int) -> Any:
+    """A copy of a model whose vocabulary has ``vocab`` tokens: the rows of new ones are fresh, all else is the same."""
+    config = model.config.model_copy(update={"embed": model.config.embed.model_copy(update={"vocab": vocab})})
+    made = sys.modules[type(model).__module__].build(config)
+    tensors = made.state_dict()
+    for name, old in model.state_dict().items():
+        tensors[name] = tensors[name].clone()
+        tensors[name][: old.shape[0]] = old
+    made.load_state_dict(tensors)
+    return made
+
+
+def template(tokenizer: Tokenizer, reads: str) -> Template:
+    """The special tokens around one text or two, of a tokenizer as ``fitted`` gives it."""
+    if reads == "both":
+        return Template.of(tokenizer)
+    start, delimiter, extract = tokenizer.end_id, tokenizer.sep_id, tokenizer.cls_id
+    if start is None or delimiter is None or extract is None:
+        raise ConfigError(
+            "The tokenizer has no boundary, delimiter and extract token: fine-tune the model from its start."
+        )
+    alone = Frame(((start,), (extract,)), ((0,), (0,)), (0,))
+    return Template(alone, Frame(((start,), (delimiter,), (extract,)), ((0,), (0,), (0,)), (0, 0)))

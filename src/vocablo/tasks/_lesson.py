@@ -1,0 +1,107 @@
+"""A task as the training loop sees it: the same as a pretext, over labelled examples instead of a stream.
+
+A step is a set of examples, a pure function of the seed and the step. Within it they are read in the order of their
+lengths, so that the micro-batches, and the groups of equal length that attention works on, are as even as can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from vocablo.base.errors import DataError
+from vocablo.contract import Batch, Term
+from vocablo.data.order import shuffled
+from vocablo.tasks._reading import Heads
+from vocablo.tasks._rows import Encoded, Ints
+from vocablo.tasks._task import Task
+
+
+class Lesson:
+    """Training examples of a task for one run. ``batch`` is examples of a step over all ranks, ``micro`` at once."""
+
+    perplexity_of: str | None = None
+
+    def __init__(
+        self, task: Task, encoded: Encoded, heads: nn.ModuleDict, *, seed: int, batch: int, micro: int | None = None
+    ) -> None:
+        if not len(encoded):
+            raise DataError("There are no examples to learn from.")
+        self.task, self.encoded, self.seed = task, encoded, seed
+        self.heads = heads
+        self.batch, self.micro = batch, micro or batch
+        self.names = task.names
+        self.tokens = len(encoded.ids)
+        self._epoch: tuple[int, Ints] | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in which every example is read once; the last one may be smaller."""
+        return -(-len(self.encoded) // self.batch)
+
+    def continues(self, step: int) -> bool:
+        """No state is carried from step to step."""
+        return False
+
+    def examples(self, step: int) -> Ints:
+        """The examples of step ``step`` (from 0), shortest first."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = (epoch, shuffled(len(self.encoded), self.seed, epoch))
+        here = self._epoch[1][index * self.batch : (index + 1) * self.batch]
+        return here[np.argsort(self.encoded.sizes[here], kind="stable")]
+
+    def micro_batches(self, step: int, rank: int = 0, world: int = 1) -> list[Batch]:
+        """The part of a step that ``rank`` works on; ranks take turns along the lengths, so each has as much to read."""
+        mine = self.examples(step)[rank::world]
+        return [
+            self.task.batch(self.encoded, mine[begin : begin + self.micro]) for begin in range(0, len(mine), self.micro)
+        ]
+
+    def terms(self, model: Any, batch: Batch, state: Any) -> tuple[dict[str, Term], Any]:
+        """The task's terms; there is no state."""
+        return self.task.terms(model, self.heads, batch), None
+
+    def validation(self, store: Encoded, rank: int = 0, world: int = 1, batches: int | None = None) -> Iterator[Batch]:
+        """Every held-out example once, shortest first; ``batches`` limits the work, evenly spread."""
+        order = np.argsort(store.sizes, kind="stable")
+        chunks = list(range(rank * self.micro, len(order), world * self.micro))
+        if batches is not None and batches < len(chunks):
+            chunks = [chunks[number * len(chunks) // batches] for number in range(batches)]
+        for begin in chunks:
+            yield self.task.batch(store, order[begin : begin + self.micro])
+
+    def attach(self, model: Any, heads: Mapping[str, nn.Module]) -> None:
+        """The heads are made already."""
+
+    def modules(self) -> nn.ModuleDict:
+        """The heads, which are trained with the model."""
+        return self.heads
+
+    def kept(self) -> tuple[Heads, dict[str, Any]]:
+        """The heads as they are saved, and what is told of them in ``config.json``."""
+        return self.task.saved(self.heads), self.task.told()
+
+    def check(self, model: Any) -> None:
+        """The task's reader has checked the model."""
+
+    def plateau(self) -> tuple[str, float] | None:
+        """Where a loss stays when nothing is learnt isn't told."""
+        return None
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the sequence of batches; a resumed run must have the same."""
+        return {
+            "task": self.task.told()["vocablo_task"]["name"],
+            "read": self.task.reader.settings.model_dump(),
+            "settings": self.task.settings.model_dump(),
+            "labels": list(self.task.labels),
+            "batch": self.batch,
+            "micro": self.micro,
+            "seed": self.seed,
+            "tokens": self.tokens,
+            "tokens_crc32": self.encoded.crc32,
+        }

@@ -1,0 +1,96 @@
+"""What a fine-tuning starts from: a pre-trained model's folder, or fresh weights of FAMILY:SIZE."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vocablo import checkpoint
+from vocablo.base import registry
+from vocablo.base.errors import ConfigError, nearest
+from vocablo.data.labels import check_same
+from vocablo.inference.finetuned import labels_in
+from vocablo.inference.sentence_folder import sentence_folder
+from vocablo.text.tokenizer import Tokenizer
+from vocablo.training.finetune_recipe import Recipe, fresh
+from vocablo.training.material import make_tokenizer
+from vocablo.training.recipe import MODELS, SIZES, TokenizerSettings, families
+
+CONTEXT = 512  # of fresh weights, where read.context doesn't say
+
+
+@dataclass(frozen=True)
+class Start:
+    """A loaded model, or how to make a fresh one; its tokenizer; and the task's heads where the folder has them."""
+
+    tokenizer: Tokenizer
+    model: Any = None
+    config: Any = None
+    module: Any = None
+    heads: Mapping[str, nn.Module] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, recipe: Recipe, task: Any, labels: Sequence[str], fresh_head: bool, texts: Iterable[str]) -> Start:
+        """Where a recipe starts. ``texts`` are what a tokenizer is trained on when fresh weights need one.
+
+        Raises ConfigError or CheckpointError for a model that isn't there or has no tokenizer, and DataError when its
+        head for this task is made for other labels.
+        """
+        named = None if Path(recipe.model).exists() else fresh(recipe.model)
+        if named is not None:
+            return cls._fresh(recipe, *named, texts)
+        if own := [
+            key
+            for key in ("architecture", "tokenizer")
+            if getattr(recipe, key) != Recipe.model_fields[key].get_default(call_default_factory=True)
+        ]:
+            raise ConfigError(f"{' and '.join(own)} can't be chosen: they are those of the model in {recipe.model}.")
+        sentences = sentence_folder(recipe.model)
+        loaded = checkpoint.load(sentences.transformer if sentences else recipe.model)
+        if loaded.tokenizer is None:
+            raise ConfigError(f"{recipe.model} has no tokenizer.json: put the model's tokenizer beside it.")
+        heads: Mapping[str, nn.Module] = {}
+        if task.HEAD in loaded.heads and not fresh_head:
+            try:
+                check_same(labels, labels_in(loaded), recipe.data.train)
+            except Exception as error:
+                raise type(error)(f"{error} (--fresh-head starts a new head on this model.)") from None
+            heads = loaded.heads
+        return cls(loaded.tokenizer, loaded.model, heads=heads)
+
+    @classmethod
+    def _fresh(cls, recipe: Recipe, family: str, size: str, texts: Iterable[str]) -> Start:
+        if family not in families():
+            raise ConfigError(f"There is no family {family!r}{nearest(family, families())}")
+        if size not in SIZES:
+            raise ConfigError(f"There is no size {size!r}{nearest(size, SIZES)}")
+        file = families()[family]
+        if registry.constant(MODELS, file, "COUNTED"):
+            raise ConfigError(
+                f"{family} is counted and has no states to learn from: take a recurrent model (rnn, gru, lstm), a gpt or a bert."
+            )
+        module = registry.load(MODELS, file)
+        settings = recipe.tokenizer
+        if settings.path is not None:
+            tokenizer = Tokenizer.load(Path(settings.path))
+        else:
+            if settings == TokenizerSettings():
+                with torch.device("meta"):
+                    reads = module.build(module.config_for(family, size, 1000, CONTEXT, recipe.architecture)).reads
+                settings = TokenizerSettings(kind="wordpiece" if reads == "both" else "bpe")
+            tokenizer = make_tokenizer(settings, texts)
+        context = recipe.read.context or CONTEXT
+        config = module.config_for(family, size, tokenizer.size, context, recipe.architecture)
+        return cls(tokenizer, None, config, module)
+
+    def make(self) -> tuple[Any, Tokenizer]:
+        """A model of its own, fresh weights from torch's current random state, and the tokenizer."""
+        if self.model is not None:
+            return copy.deepcopy(self.model), self.tokenizer
+        return self.module.build(self.config), self.tokenizer

@@ -1,0 +1,87 @@
+"""Fine-tuned folders there and back: transformers' classes give our scores, on ours and on theirs."""
+
+import json
+
+import pytest
+import torch
+import transformers
+
+from task_examples import texts
+from tiny_models import bert, wordpieces
+from vocablo import checkpoint
+from vocablo.api import load
+from vocablo.inference.finetuned import TaskModel, task_in
+from vocablo.tasks import classify
+from vocablo.tasks._fitting import fitted
+from vocablo.tasks._reading import Reader, ReadSettings
+
+SHAPE = dict(
+    vocab_size=64, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40,
+    max_position_embeddings=40,
+)  # fmt: skip
+
+
+def ready(pooler=True, **settings):
+    tokenizer = wordpieces()
+    model, tokenizer = fitted(bert(tokenizer.size), tokenizer, pooler=pooler)
+    return Reader(model, tokenizer, ReadSettings(**settings)), model
+
+
+def theirs(folder, kind, example):
+    """Logits of transformers' own class for one text or pair."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = getattr(transformers, kind).from_pretrained(folder).eval()
+    mine = load(folder).task.reader
+    ids = mine.tokenizer.encode_batch([example.text, *([example.pair] if example.pair else [])])
+    framed, _ = mine.pair(*ids, "here") if example.pair else mine.single(ids[0], "here")
+    assert len(tokenizer) == mine.tokenizer.size
+    with torch.no_grad():
+        found = model(input_ids=torch.tensor([framed[0]]), token_type_ids=torch.tensor([framed[1]]))
+    return model, found.logits[0].double()
+
+
+@pytest.mark.parametrize(("pairs", "several"), [(False, False), (True, False), (True, True)])
+def test_they_classify_from_our_folder_as_we_do(tmp_path, pairs, several):
+    examples = texts(6, pairs=pairs)
+    reader, model = ready()
+    task = classify.Task(reader, classify.Config(several=several), ("no", "sí", "tal vez"))
+    torch.manual_seed(0)
+    heads = task.heads()
+    checkpoint.save(tmp_path / "m", model, reader.tokenizer, dict(heads.items()), task.told())
+    again = load(tmp_path / "m")
+    assert isinstance(again, TaskModel)
+    for one in again.task.predict(again.model, again.heads, examples):
+        example = next(e for e in examples if e.id == one.id)
+        found, logits = theirs(tmp_path / "m", "BertForSequenceClassification", example)
+        expected = logits.sigmoid() if several else logits.softmax(0)
+        assert list(one.probs.values()) == pytest.approx(expected.tolist(), abs=1e-5)
+        assert list(found.config.id2label.values()) == list(one.probs)
+        assert found.config.problem_type == ("multi" if several else "single") + "_label_classification"
+
+
+def test_their_folder_is_asked_here(tmp_path):
+    names = {0: "malo", 1: "regular", 2: "bueno"}
+    config = transformers.BertConfig(**SHAPE, id2label=names, label2id={name: i for i, name in names.items()})
+    torch.manual_seed(0)
+    model = transformers.BertForSequenceClassification(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.3)
+    model.save_pretrained(tmp_path)
+    wordpieces().save(tmp_path)
+    asked = load(tmp_path)
+    assert asked.labels == ("malo", "regular", "bueno")
+    (one,) = asked.classify("el gato come pan .")
+    _, logits = theirs(tmp_path, "BertForSequenceClassification", texts(1)[0])
+    (same,) = asked.task.predict(asked.model, asked.heads, texts(1))
+    assert list(same.probs.values()) == pytest.approx(logits.softmax(0).tolist(), abs=1e-5)
+    assert one.label in names.values()
+
+
+def test_a_head_that_their_class_cant_have_is_saved_in_our_layout(tmp_path):
+    reader, model = ready(pooler=False, pooling="mean")
+    task = classify.Task(reader, classify.Config(), ("no", "sí"))
+    checkpoint.save(tmp_path / "m", model, reader.tokenizer, dict(task.heads().items()), task.told())
+    assert json.loads((tmp_path / "m" / "config.json").read_text())["model_type"] == "vocablo-transformer"
+    loaded = checkpoint.load(tmp_path / "m")
+    assert task_in(loaded, "m")[1].reader.pooling == "mean"

@@ -1,0 +1,89 @@
+"""The commands of labelled tasks: the JSON is the Python result, and what can't be done is one line."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from command_line import refused, vocablo
+from task_examples import texts
+from tiny_models import bert, wordpieces
+from vocablo import checkpoint
+from vocablo.api import load
+from vocablo.base.results import as_json
+
+SMALL = ["architecture.stack.width=16", "architecture.attention.heads=2", "train.epochs=1", "train.batch=8"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _place(tmp_path_factory):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("tasks"))
+        patch.delenv("VOCABLO_MODEL", raising=False)
+        with Path("train.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("texto", "clase"), *((one.text, one.label) for one in texts(30))])
+        tokenizer = wordpieces()
+        checkpoint.save("bert", bert(tokenizer.size), tokenizer)
+        yield
+    torch.set_num_threads(threads)
+
+
+NAMED = ["--text-column", "texto", "--label-column", "clase"]
+
+
+@pytest.fixture(scope="module")
+def learnt():
+    done = vocablo("finetune", "classify", "-m", "bert:tiny", "--train", "train.csv", "--out", "m", *NAMED, *SMALL)
+    assert done.code == 0, done.err
+    return done
+
+
+def test_finetune_says_what_was_learnt_and_what_to_try(learnt):
+    assert "held-out accuracy" in learnt.out
+    assert 'vocablo classify "..." --model m' in learnt.out
+    assert "3 of the 30 examples, drawn by lot, are held out" in learnt.err
+
+
+def test_classify_takes_texts_and_standard_input(learnt):
+    asked = load("m")
+    told = json.loads(vocablo("classify", "sol luna", "-m", "m", "--json").out)
+    assert told == as_json(asked.classify("sol luna")[0])
+    several = json.loads(vocablo("classify", "-", "-m", "m", "--json", stdin="sol\n\nmar\n").out)["results"]
+    assert several == as_json(asked.classify(["sol", "mar"]))
+    assert asked.classify("sol luna")[0].label in vocablo("classify", "sol luna", "-m", "m").out
+
+
+@pytest.mark.parametrize("out", ["p.jsonl", "p.csv", "p.tsv"])
+def test_predict_writes_a_table(learnt, out):
+    assert vocablo("predict", "train.csv", "-m", "m", "--out", out, "--text-column", "texto").code == 0
+    found = Path(out).read_text(encoding="utf-8").splitlines()
+    assert len(found) == 30 + (out != "p.jsonl")
+    first = (
+        json.loads(found[0])
+        if out == "p.jsonl"
+        else dict(zip(*csv.reader(found[:2], delimiter="\t" if out == "p.tsv" else ","), strict=True))
+    )
+    assert list(first) == ["id", "label", "prob"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["finetune", "classify", "--train", "train.csv", "--out", "x"], ["Which model", "FAMILY:SIZE"]),
+        (["finetune", "classify", "-m", "bert", "--out", "x"], ["Which examples", "--train"]),
+        (["finetune", "classify", "-m", "bert", "--train", "train.csv", *NAMED], ["Where to", "--out"]),
+        (["finetune", "clasify", "-m", "bert", "--train", "train.csv", "--out", "x"], ["clasify", "classify"]),
+        (["finetune", "classify", "-m", "bert", "--train", "train.csv", "--out", "x"], ["no column 'text'", "clase, texto"]),
+        (["finetune", "classify", "-m", "nowhere", "--train", "train.csv", "--out", "x", *NAMED], ["nowhere"]),
+        (["classify", "sol", "-m", "bert"], ["classify asked of an encoder", "fill"]),
+        (["classify", " ", "-m", "m"], ["Text 0 is empty"]),
+        (["predict", "train.csv", "-m", "m", "--out", "p.xlsx", "--text-column", "texto"], [".jsonl", "p.xlsx"]),
+        (["fill", "[MASK]", "-m", "m"], ["fill asked of a model for classify", "classify"]),
+    ],
+)  # fmt: skip
+def test_what_cant_be_done_is_one_line(learnt, arguments, words):
+    refused(vocablo(*arguments), *words, early=False)

@@ -1,0 +1,15 @@
+"""Small examples of every task, and models to learn them on."""
+
+from vocablo.data.examples import TextExample
+
+WORDS = ("sol", "luna", "mar", "río", "monte", "nube", "pan", "queso")
+
+
+def texts(count=32, pairs=False, labels=("no", "sí", "tal vez")):
+    """Different texts whose labels follow no rule: they can only be known by heart."""
+    made = []
+    for i in range(count):
+        words = [WORDS[(i >> shift) % 8] for shift in (0, 2, 3)] + [WORDS[i % 7]] * (i % 3)
+        first, second = " ".join(words), f"{WORDS[(5 * i) % 8]} {WORDS[i % 8]}"
+        made.append(TextExample(str(i), first, second if pairs else None, labels[(i * i + i // 5) % len(labels)]))
+    return made

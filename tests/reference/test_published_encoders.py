@@ -414,6 +414,32 @@ def test_what_families_cannot_follow_is_refused(architecture, config, changed, s
         checkpoint.load(tmp_path)
 
 
+@pytest.mark.parametrize("name", sorted(set(registry.names(LANDSCAPE)) - {"gpt2"}))
+def test_nonsense_in_a_configuration_is_refused_by_its_name(name):
+    """Whatever key it is: a text, nothing, a list or a negative number where a size belongs."""
+    layout = registry.load(LANDSCAPE, name)
+    theirs = next(config_of(case) for case in CASES if config_of(case).model_type == layout.TYPES[0]).to_dict()
+    sizes = [
+        key for key, value in theirs.items() if type(value) is int and not key.endswith("_id") and "_drop" not in key
+    ]
+    assert len(sizes) >= 5
+    assert layout.config_from(theirs, ())[1] == []
+    for key in sizes:
+        for nonsense in ("many", [3], -3):
+            try:
+                layout.config_from(theirs | {key: nonsense}, ())
+            except ConfigError:
+                continue
+            assert key in IRRELEVANT_SIZES, (key, nonsense)
+
+
+# Numbers that change nothing in what is computed here, or nothing in a model without the head that they are of.
+IRRELEVANT_SIZES = {
+    "bos_index", "chunk_size_feed_forward", "end_n_top", "eos_index", "mask_index", "output_embedding_size", "pad_index",
+    "start_n_top", "unk_index",
+}  # fmt: skip
+
+
 def test_a_pickle_is_refused_with_the_way_to_convert_it(tmp_path):
     _, folder, _ = bert_folder(tmp_path)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")

@@ -68,6 +68,14 @@ def read(
     return fields
 
 
+def number(theirs: Mapping[str, Any], key: str, default: int, what: str) -> int:
+    """A whole number of theirs that is reckoned with before our fields check it. Raises ConfigError for anything else."""
+    value = theirs.get(key, default)
+    if not isinstance(value, int) or value < 0:
+        raise ConfigError(f"{what}'s {key} has to be a whole number; it is {value!r}.")
+    return value
+
+
 def made(
     fields: dict[str, Any], theirs: Mapping[str, Any], known: Collection[str], what: str
 ) -> tuple[Config, list[str]]:

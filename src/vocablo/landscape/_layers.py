@@ -206,7 +206,7 @@ def write_keys(config: BaseModel, keys: Mapping[str, Key]) -> dict[str, Any]:
 
 def activation_from(theirs: Mapping[str, Any], key: str, default: str, what: str) -> str:
     """Our name of the activation that a key names. Raises ConfigError for one that isn't known here."""
-    name = theirs.get(key, default)
+    name = str(theirs.get(key, default))
     if name not in ACTIVATIONS:
         raise ConfigError(f"{what}'s {key} {name!r} isn't known here{nearest(name, ACTIVATIONS)}")
     return ACTIVATIONS[name]

@@ -50,9 +50,10 @@ WEIGHTS = (
 def read(theirs: Mapping[str, Any], names: Any, what: str, keys: Mapping[str, Key] = KEYS) -> dict[str, Any]:
     """Our fields. Raises ConfigError for what we can't compute."""
     require(theirs, REQUIRED, f"{what}'s configuration")
-    if theirs.get("use_lang_emb", True) and theirs.get("n_langs", 1) > 1:
+    languages = encoders.number(theirs, "n_langs", 1, what)
+    if theirs.get("use_lang_emb", True) and languages > 1:
         raise ConfigError(
-            f"{what}'s language embeddings (use_lang_emb with n_langs {theirs['n_langs']}) can't be followed here."
+            f"{what}'s language embeddings (use_lang_emb with n_langs {languages}) can't be followed here."
         )
     theirs = {"vocab_size": theirs.get("n_words", 30145), **theirs, "activation": "gelu"}
     fields = encoders.read(theirs, keys, {}, what, ("activation", "gelu"))

@@ -42,7 +42,7 @@ IGNORED = (r"mpnet\.embeddings\.position_ids",)
 def config_from(theirs: Mapping[str, Any], names: Collection[str]) -> tuple[Config, list[str]]:
     """Our configuration, and their keys that we don't know. Raises ConfigError for what we can't compute."""
     fields = encoders.read(theirs, KEYS, MPNET_REQUIRED, "MPNet")
-    longest = theirs.get("max_position_embeddings", 512) - PAD - 1
+    longest = encoders.number(theirs, "max_position_embeddings", 512, "MPNet") - PAD - 1
     fields["position"] = {"offset": PAD + 1, "max": longest, "buckets": 32, "distance": 128}
     fields["head"] |= {"activation": "gelu"}  # whatever hidden_act says
     if BIAS not in names:

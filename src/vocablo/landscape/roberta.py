@@ -36,8 +36,9 @@ IGNORED = (r"roberta\.embeddings\.(position_ids|token_type_ids)",)
 def config_from(theirs: Mapping[str, Any], names: Collection[str]) -> tuple[Config, list[str]]:
     """Our configuration, and their keys that we don't know. Raises ConfigError for what we can't compute."""
     fields = encoders.read(theirs, ROBERTA_KEYS, REQUIRED, "RoBERTa")
-    offset = theirs.get("pad_token_id", 1) + 1
-    fields["position"] = {"offset": offset, "max": theirs.get("max_position_embeddings", 512) - offset}
+    offset = encoders.number(theirs, "pad_token_id", 1, "RoBERTa") + 1
+    rows = encoders.number(theirs, "max_position_embeddings", 512, "RoBERTa")
+    fields["position"] = {"offset": offset, "max": rows - offset}
     fields["head"] |= {"activation": "gelu"}  # whatever hidden_act says
     if BIAS not in names:
         fields["head"] = None

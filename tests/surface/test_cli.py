@@ -248,6 +248,7 @@ def test_a_perplexity_says_how_the_first_token_was_treated_and_why_bytes_are_lef
     """A text with what the words lack, and one whose two spaces they lose."""
     asked = lambda *more: vocablo("perplexity", "-m", "ngram", "--text", str(tmp_path / "t.txt"), *more)  # noqa: E731
     (tmp_path / "t.txt").write_text("verde que te quiero verde")
+    assert asked().out.startswith("  perplexity per token")
     assert "the vocabulary is closed" in asked().out
     assert "first token: boundary" in asked().out
     (tmp_path / "t.txt").write_text("el  gato")

@@ -160,12 +160,12 @@ def likelihood(value: Any) -> str:
         ("bytes", value.bytes),
         ("unknown tokens", value.unknown),
     ]
-    text = table(("", ""), [row for row in rows if row[1] is not None])
+    text = table(("", ""), [row for row in rows if row[1] is not None]).partition("\n")[2]  # without the empty header
     if value.bits_per_byte is None and value.unknown:
         text += "\n  bits per byte are not given: the vocabulary is closed, so unknown words cost too little"
     elif value.bits_per_byte is None:
         text += "\n  bits per byte are not given: the tokenizer loses white space or case, so its tokens aren't the text itself"
-    return text.lstrip("\n") + f"\n  first token: {value.policy}"
+    return text + f"\n  first token: {value.policy}"
 
 
 def attention(value: Any) -> str:

@@ -254,3 +254,12 @@ def test_a_perplexity_says_how_the_first_token_was_treated_and_why_bytes_are_lef
     (tmp_path / "t.txt").write_text("el  gato")
     assert "loses white space or case" in asked().out
     assert json.loads(asked("--json").out)["policy"] == "boundary"
+
+
+def test_a_candidate_that_the_vocabulary_lacks_is_told_from_an_improbable_one():
+    asked = ["next", "el", "-m", "ngram", "--among", "gato", "ornitorrinco"]
+    shown = {line.split()[0]: line for line in vocablo(*asked).out.splitlines()}
+    assert "not in the vocabulary" in shown["ornitorrinco"]
+    assert "not in the vocabulary" not in shown["gato"]
+    told = json.loads(vocablo(*asked, "--json").out)["words"]
+    assert {one["word"]: one["known"] for one in told} == {"gato": True, "ornitorrinco": False}

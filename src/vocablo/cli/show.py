@@ -47,7 +47,12 @@ def next_table(value: Any) -> str:
     rows = value.words if words else value.tokens
     greatest = max((row.prob for row in rows), default=1.0) or 1.0
     lines = [
-        (_visible(row.word if words else row.token), probability(row.prob), bar(row.prob / greatest)) for row in rows
+        (
+            _visible(row.word if words else row.token),
+            probability(row.prob),
+            bar(row.prob / greatest) if getattr(row, "known", True) else "not in the vocabulary",
+        )
+        for row in rows
     ]
     note = f"\n  at most {probability(value.left_out)} of probability lies on words not explored" if words else ""
     return table(("next word" if words else "next token", "p", ""), lines) + note

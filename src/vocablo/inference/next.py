@@ -61,11 +61,15 @@ class NextTokens:
 
 @dataclass(frozen=True, slots=True)
 class NextWord:
-    """A word, its probability and the tokens of its most probable path."""
+    """A word, its probability and the tokens of its most probable path.
+
+    ``known`` is False for a candidate with a part that the vocabulary can't spell: its probability of 0 says no more than that.
+    """
 
     word: str
     prob: float
     tokens: tuple[str, ...]
+    known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,11 @@ def next_words(
         named = _Named(reader, tables, asked, among, budget)
         named.run()
         found, left_out = named.best(), named.left_out
-    words = tuple(NextWord(word, prob, tuple(map(tokenizer.surface, path))) for word, prob, path in found)
+    unknown = tokenizer.unk_id if among is not None else None  # among all words, the unknown one is a word as the others
+    words = tuple(
+        NextWord(word, prob, tuple(map(tokenizer.surface, path)), unknown is None or unknown not in path)
+        for word, prob, path in found
+    )
     return NextWords(prompt, words, left_out, finished)
 
 

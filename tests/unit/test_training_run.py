@@ -403,6 +403,20 @@ def test_evaluations_of_a_large_held_out_part_leave_the_budget_to_training(tmp_p
     assert again.times == 2
 
 
+def test_a_held_out_part_that_no_budget_could_read_is_read_in_part(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("vocablo.training.loop.Trainer.calibrate", lambda self: 0.5)
+    clock = iter(range(0, 10_000, 2))
+    monkeypatch.setattr("vocablo.training.watchers.time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    evaluate = Evaluate(StubStore.random(400, seed=9), quiet=False)
+    result, _ = go(tmp_path, steps=None, minutes=20 / 60, watchers=[evaluate])
+    assert (evaluate.times, evaluate.batches) == (2, 2)  # two batches take two seconds, of a fifth of twenty
+    assert result.steps == 32
+    assert "each evaluation reads 2 of its batches" in capsys.readouterr().err
+    again = Evaluate(HELD_OUT)
+    again.restore(evaluate.state())
+    assert (again.times, again.batches) == (2, 2)
+
+
 def test_metrics_samples_and_reports(tmp_path):
     shown, reported = [], []
     watchers = [

@@ -129,7 +129,9 @@ def next_words(
         named = _Named(reader, tables, asked, among, budget)
         named.run()
         found, left_out = named.best(), named.left_out
-    unknown = tokenizer.unk_id if among is not None else None  # among all words, the unknown one is a word as the others
+    unknown = (
+        tokenizer.unk_id if among is not None else None
+    )  # among all words, the unknown one is a word as the others
     words = tuple(
         NextWord(word, prob, tuple(map(tokenizer.surface, path)), unknown is None or unknown not in path)
         for word, prob, path in found

@@ -92,15 +92,16 @@ class Log(Watcher):
 class Evaluate(Watcher):
     """The mean loss over a held-out store, every so often and after the last step; notes the best one.
 
-    ``every`` is in steps (None: ten times a run, or less often where that would take over a fifth of a time budget). The
-    whole store is read, each token a target once, unless ``batches`` limits the work; then the loss is an estimate, and
-    ``validation_tokens`` in the metrics says over how many targets.
+    ``every`` is in steps (None: ten times a run). The whole store is read, each token a target once, unless ``batches``
+    limits the work; then the loss is an estimate, and ``validation_tokens`` in the metrics says over how many targets.
+    Where neither is given, evaluations take at most a fifth of a time budget: they are made less often, and where not even
+    two would fit, each reads as many batches as do fit.
     """
 
-    TIMES, SHARE = 10, 0.2
+    TIMES, LEAST, SHARE = 10, 2, 0.2
 
-    def __init__(self, store: Any, every: int | None = None, batches: int | None = None) -> None:
-        self.store, self.every, self.batches = store, every, batches
+    def __init__(self, store: Any, every: int | None = None, batches: int | None = None, *, quiet: bool = True) -> None:
+        self.store, self.every, self.batches, self.quiet = store, every, batches, quiet
         self.since_best = 0
         self.times = self.TIMES
 
@@ -126,23 +127,34 @@ class Evaluate(Watcher):
 
     def cost(self) -> tuple[float, float]:
         begun = time.perf_counter()
-        found = validate(self.session, self.store, min(2, self.batches or 2))
-        seconds = time.perf_counter() - begun
-        if self.batches is None:
-            seconds *= len(self.store.tokens) / max(1, found.read)
-        ranks = self.session.ranks
-        seconds = ranks.sum_floats([seconds])[0] / ranks.world  # all ranks evaluate at the same steps
+        tried = min(2, self.batches or 2)
+        found = validate(self.session, self.store, tried)
+        ranks = self.session.ranks  # all of them evaluate at the same steps
+        each = ranks.sum_floats([time.perf_counter() - begun])[0] / ranks.world
+        share = max(1.0, len(self.store.tokens) / max(1, found.read)) if self.batches is None else 1.0
         if self.every is not None:
-            return seconds, seconds / self.every
-        budget = 60 * (self.session.settings.minutes or math.inf)
-        self.times = max(1, int(min(self.TIMES, self.SHARE * budget / max(seconds, 1e-9))))
-        return self.times * seconds, 0.0
+            return share * each, share * each / self.every
+        room = (
+            self.SHARE * 60 * (self.session.settings.minutes or math.inf) / max(each, 1e-9)
+        )  # in evaluations of ``tried``
+        self.times = int(min(self.TIMES, room / share))
+        if self.times < self.LEAST and self.batches is None:
+            share = max(1.0 / tried, room / self.LEAST)
+            self.times, self.batches = self.LEAST, int(share * tried)
+            if not self.quiet and ranks.first:
+                tell(
+                    f"the held-out part is large for so little time: each evaluation reads {self.batches} of its batches, "
+                    f"about {share * found.read:,.0f} of {len(self.store.tokens):,} tokens"
+                )
+        self.times = max(1, self.times)
+        return self.times * share * each, 0.0
 
     def state(self) -> dict[str, Any]:
-        return {"since_best": self.since_best, "times": self.times}
+        return {"since_best": self.since_best, "times": self.times, "batches": self.batches}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.since_best, self.times = state["since_best"], state.get("times", self.TIMES)
+        self.batches = state.get("batches", self.batches)
 
 
 class Remembers(Protocol):
@@ -324,7 +336,7 @@ def standard(
 ) -> Iterator[Watcher]:
     """The usual watchers for some settings, in their order: evaluation, early stopping, samples, log."""
     if held_out is not None:
-        evaluate = Evaluate(held_out, settings.evaluate_every, settings.evaluate_batches)
+        evaluate = Evaluate(held_out, settings.evaluate_every, settings.evaluate_batches, quiet=quiet)
         yield evaluate
         if settings.patience is not None:
             yield EarlyStop(evaluate, settings.patience)

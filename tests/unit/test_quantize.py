@@ -376,7 +376,7 @@ def test_processors_with_less_give_the_same_numbers(flags, tmp_path, monkeypatch
     quantized = {dtype: compact(gpt(width=96, heads=2), dtype) for dtype in DTYPES}
     text = Tokens.of(ids(6))
     wanted = {dtype: model.extend(text, None)[0] for dtype, model in quantized.items()}
-    monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, "-O1", *flags))  # -O1 is compiled in half the time
+    monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, "-O1", *flags))  # -O1 is compiled in a fraction of the time
     native._library.cache_clear()
     try:
         for dtype, model in quantized.items():

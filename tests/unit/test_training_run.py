@@ -212,7 +212,7 @@ def test_an_occupied_folder_is_refused(tmp_path):
         go(tmp_path / "run-1", steps=4)
     state = tmp_path / "run-1" / "run" / "state.json"
     state.write_text(state.read_text().replace('"finished"', '"interrupted"'))
-    with pytest.raises(TrainingError, match="already holds a run: go on with --resume"):
+    with pytest.raises(TrainingError, match="already holds a run: give the same command with --resume"):
         go(tmp_path / "run-1", steps=4)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "poem.txt").write_text("verde que te quiero verde")

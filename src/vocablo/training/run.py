@@ -33,7 +33,7 @@ from vocablo.training.ranks import Ranks
 
 SUMS = "sums.json"
 DAMAGED = "damaged-"
-RESUME = "go on with --resume"
+RESUME = "give the same command with --resume to go on"
 
 
 class Interrupted(VocabloError):

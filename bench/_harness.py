@@ -7,8 +7,11 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
+import tarfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +100,31 @@ def need(path: Path) -> Path:
     if not path.exists():
         raise SystemExit(f"Skipped: {path.name} isn't there; give its place with --data.")
     return path
+
+
+def packed_texts(archive: Path, suffix: str) -> Iterator[str]:
+    """The text files in a packed corpus whose names end so, in the order of their names."""
+    with tarfile.open(need(archive)) as packed:
+        for member in sorted((m for m in packed.getmembers() if m.name.endswith(suffix)), key=lambda m: m.name):
+            data = packed.extractfile(member)
+            if data is not None:
+                yield data.read().decode("utf-8")
+
+
+def peak_mib(code: str, folder: Path = HERE) -> float:
+    """Peak MiB of a process of its own, above what its libraries take. ``code`` defines ``step``, which is called thrice."""
+    whole = (
+        "import torch\n"
+        f"torch.set_num_threads({torch.get_num_threads()})\n"
+        "def told(key):\n"
+        "    return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith(key))\n"
+        "torch.randn(64, 64) @ torch.randn(64, 64)\n"
+        f"{code}\n"
+        "open('/proc/self/clear_refs', 'w').write('5')\n"  # the peak is counted from here, not from loading
+        "[step() for _ in range(3)]\n"
+        "print((told('VmHWM') - libraries) / 1024)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", whole], cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    return float(done.stdout.strip().splitlines()[-1])

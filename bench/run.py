@@ -13,7 +13,18 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BENCHES = ("ptb_ngram", "training", "generation", "tokenization", "kill_resume", "shakespeare", "novels")
+BENCHES = (
+    "ptb_ngram",
+    "training",
+    "generation",
+    "tokenization",
+    "kill_resume",
+    "mlm",
+    "pseudo",
+    "embedding",
+    "shakespeare",
+    "novels",
+)
 
 
 def main() -> int:

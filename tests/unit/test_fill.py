@@ -66,7 +66,8 @@ def test_masks_together_are_filled_from_left_to_right(asked):
     np.testing.assert_allclose([one.log_prob for one in joint], [totals[pair] for pair in best], atol=1e-5)
     narrow = asked.fill(text, k=1).joint[0]
     assert narrow.tokens[0] == tokenizer.vocabulary[int(first.argmax())]
-    assert narrow.log_prob <= joint[0].log_prob + 1e-9
+    # Both are sums of float32 numbers from batches of other sizes, which round differently in the seventh digit.
+    assert narrow.log_prob <= joint[0].log_prob + 1e-6
     assert asked.fill("el [MASK]").joint == ()
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from tiny_models import bert, kind, wordpieces
+from vocablo.api import EncoderModel  # the face knows every kind of model, and so which verbs there are
 from vocablo.base.errors import ConfigError, DataError
 from vocablo.contract import Tokens
-from vocablo.inference.encoder import EncoderModel
 
 
 @pytest.fixture(scope="module")

@@ -153,6 +153,7 @@ def test_training_further_keeps_model_tokenizer_and_head(texts, tmp_path):
     recipe = (tmp_path / "again" / "run" / "recipe.toml").read_text(encoding="utf-8")
     assert f'init_from = "{tmp_path / "first"}"' in recipe
     assert "size" not in recipe
+    assert "warmup = 0.02" in recipe, "bert-continued's"
     # A resumed run has its own copy of where it began.
     (tmp_path / "first").rename(tmp_path / "gone")
     assert api.pretrain("bert", out=tmp_path / "again", resume=True, quiet=True).seeds[0].steps == 2
@@ -217,6 +218,25 @@ def test_the_pretext_of_a_later_layer_brings_its_own_settings(tmp_path):
     assert of("pretext.rate=0.4") == {"name": "bert", "short": 0.3, "rate": 0.4}
     assert of("pretext=masked") == {"name": "masked"}
     assert of("pretext.name=masked", "pretext.rate=0.4") == {"name": "masked", "rate": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("family", "rate", "further"), [("bert", 1e-3, 1e-4), ("gpt", 1e-3, 1e-4), ("lstm", 2e-3, 2e-3)]
+)
+def test_a_model_trained_further_has_the_recipe_for_it_and_a_fresh_one_the_familys(family, rate, further):
+    of = lambda **given: resolve(family, recipe=None, given=given, overrides=[])  # noqa: E731
+    fresh, origin = of()
+    assert (fresh.train.lr, origin["train.lr"]) == (rate, f"recipe {family}")
+    again, origin = of(init_from="model")
+    own = family if family == "lstm" else f"{family}-continued"
+    assert (again.train.lr, origin["train.lr"]) == (further, f"recipe {own}")
+    same = {"context", "pretext", "data"}
+    assert again.model_dump(include=same) == fresh.model_dump(include=same)
+    changed = {key for key, value in again.train.model_dump().items() if value != getattr(fresh.train, key)}
+    assert changed <= {"lr", "warmup"}, "everything else is as it was"
+    if own != family:
+        with pytest.raises(ConfigError, match=f"'{own}' trains a model further.*--from"):
+            resolve(family, recipe=own, given={}, overrides=[])
 
 
 def plateau(losses, total, bound=6.5):

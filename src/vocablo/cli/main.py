@@ -119,7 +119,8 @@ def pretrain(
     out: Annotated[Path | None, typer.Option(help="Folder for the model; the run is kept in its run/.")] = None,
     size: Annotated[str | None, typer.Option(help="tiny, mini, small, medium, base or large.")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="A recipe's name or TOML file. [default: the family's own]")
+        str | None,
+        typer.Option(help="A recipe's name or TOML file. [default: FAMILY, or with --from FAMILY-continued]"),
     ] = None,
     init_from: Annotated[
         str | None,

@@ -15,6 +15,7 @@ from vocablo.base.errors import ConfigError, nearest
 from vocablo.training.settings import TrainSettings
 
 MODELS = "vocablo.models"
+CONTINUED = "-continued"  # ends the name of a family's recipe for a model that is trained further
 LENGTHS = ("steps", "epochs", "minutes")  # a run is as long as exactly one of these says
 SIZES = ("tiny", "mini", "small", "medium", "base", "large")
 
@@ -83,8 +84,9 @@ def resolve(
 ) -> tuple[Recipe, dict[str, str]]:
     """Join default < recipe < command line into a Recipe. Returns it and where each value came from.
 
-    ``recipe`` is a name or a TOML file; None takes the family's own, when there is one. ``given`` are the command's
-    options as a nested mapping (None left out), ``overrides`` are ``section.key=value`` texts.
+    ``recipe`` is a name or a TOML file; None takes the family's own, when there is one: FAMILY-continued for a model that
+    is trained further, else FAMILY. ``given`` are the command's options as a nested mapping (None left out),
+    ``overrides`` are ``section.key=value`` texts.
     """
     if family not in families():
         raise ConfigError(f"There is no family {family!r}{nearest(family, families())}")
@@ -92,7 +94,7 @@ def resolve(
     layers: list[tuple[str, Mapping[str, Any]]] = [("default", {"family": family, "train": {"steps": 2000}})]
     asked, _ = config.merge([("", without_none(given)), ("", config.overrides(overrides))])
     if recipe is None:
-        own = f"{family}-continued" if asked.get("init_from") and f"{family}-continued" in named else family
+        own = f"{family}{CONTINUED}" if asked.get("init_from") and f"{family}{CONTINUED}" in named else family
         if own in named:
             layers.append((f"recipe {own}", named[own]))
     elif recipe in named:
@@ -103,6 +105,8 @@ def resolve(
         raise ConfigError(f"There is no recipe {recipe!r}{nearest(recipe, named)}; or give a .toml file.")
     layers.append(("command line", asked))
     values, origin = config.merge(_last_pretext(_last_length(layers)))
+    if recipe in named and recipe.endswith(CONTINUED) and not values.get("init_from"):
+        raise ConfigError(f"The recipe {recipe!r} trains a model further: say which one with --from.")
     if values["family"] != family:
         raise ConfigError(f"The recipe {recipe!r} is for {values['family']!r}, not for {family!r}.")
     if values.get("size") is not None and values["size"] not in SIZES:

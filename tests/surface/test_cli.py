@@ -115,6 +115,17 @@ def test_other_commands_have_json_and_text(given):
         assert key.isidentifier()
 
 
+def test_a_warning_is_one_note_and_shows_no_code(tmp_path):
+    shutil.copytree("gpt", tmp_path / "odd", ignore=shutil.ignore_patterns("run"))
+    config = json.loads((tmp_path / "odd" / "config.json").read_text())
+    (tmp_path / "odd" / "config.json").write_text(json.dumps(config | {"sparse_magic": True}))
+    done = vocablo("next", "el", "-m", str(tmp_path / "odd"))
+    assert done.code == 0
+    (line,) = done.err.splitlines()
+    assert line.startswith("note: ")
+    assert "sparse_magic" in line
+
+
 def test_the_streamed_text_is_the_generated_one():
     shown = vocablo("generate", "el gato", "-m", "ngram", "--seed", "3").out
     assert shown == f"el gato{api.load('ngram').generate('el gato', seed=3)[0].text}\n"

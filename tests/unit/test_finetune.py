@@ -72,6 +72,23 @@ def test_several_seeds_have_a_mean_and_the_best_is_published(train, tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_heads_left_out_and_fresh_ones_are_named_in_one_note(train, tmp_path, capsys):
+    tokenizer = wordpieces()
+    heads = {"next_sentence": torch.nn.Linear(16, 2)}
+    checkpoint.save(tmp_path / "bert", bert(tokenizer.size, 64, pooler=True), tokenizer, heads)
+
+    def notes(out, model, **more):
+        capsys.readouterr()
+        finetune("classify", model=model, train=train, out=out, seeds=2, overrides=FAST[:3], quiet=False, **more)
+        return [line for line in capsys.readouterr().err.splitlines() if "heads of" in line]
+
+    (line,) = notes(tmp_path / "m", tmp_path / "bert")
+    assert line.endswith("left out: next_sentence, output layer; not in it and therefore fresh: classify")
+    assert notes(tmp_path / "again", tmp_path / "m") == []
+    (line,) = notes(tmp_path / "fresh", tmp_path / "m", fresh_head=True)
+    assert line.endswith("/m, not in it and therefore fresh: classify")
+
+
 def test_berts_grid_has_18_runs(train, tmp_path, monkeypatch):
     from vocablo.training import finetune_recipe
 

@@ -180,6 +180,27 @@ def test_training_further_on_the_masks_alone_and_from_a_decoder(texts, tmp_path)
         assert not (tmp_path / "never" / "run" / "state.json").exists()
 
 
+def test_heads_left_out_fresh_or_not_trained_are_named_in_one_note(texts, tmp_path, capsys):
+    def notes(name, start, *overrides, quiet=False):
+        capsys.readouterr()
+        api.pretrain(
+            "bert", text=texts, out=tmp_path / name, init_from=tmp_path / start, steps=1, seeds=(1, 2),
+            overrides=[*SMALL[:3], *overrides], quiet=quiet,
+        )  # fmt: skip
+        lines = [line for line in capsys.readouterr().err.splitlines() if "heads of" in line]
+        return [line.partition("/" + start)[2] for line in lines]
+
+    pretrain("bert", texts, tmp_path / "bert", steps=1)
+    dropped = ", left out: next_sentence; kept and not trained: pooler"
+    assert notes("masked", "bert", "pretext=masked") == [dropped], "once, whatever the number of seeds"
+    assert notes("again", "bert") == []
+    assert notes("back", "masked/seed-1") == [", not in it and therefore fresh: next_sentence"]
+    assert notes("pairs", "bert", "pretext=next_sentence") == [", kept and not trained: output layer"]
+    albert = ", left out: next_sentence; not in it and therefore fresh: sentence_order"
+    assert notes("albert", "bert", "pretext=albert") == [albert]
+    assert notes("silent", "bert", "pretext=masked", quiet=True) == []
+
+
 @pytest.mark.parametrize(
     ("family", "overrides", "words"),
     [

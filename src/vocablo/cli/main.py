@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from vocablo import __version__
 from vocablo.base.errors import ConfigError, VocabloError
+from vocablo.base.progress import tell
 from vocablo.cli import ask, encode, evaluate, lecture, show, tasks
 from vocablo.cli.arguments import spread
 from vocablo.cli.options import Column, Documents, Encoding, Json, Text
@@ -226,6 +228,7 @@ def _root(
 
 def main() -> None:
     """Entry point: whatever a user can put right is one line on standard error and exit code 2."""
+    warnings.showwarning = lambda message, *_, **__: tell(" ".join(str(message).split()))  # without a line of code
     try:
         code = app(args=spread(sys.argv[1:]), standalone_mode=False) or 0
         _leave("interrupted" if code == INTERRUPTED else "", code)

@@ -34,6 +34,7 @@ from vocablo.tasks._rows import Encoded
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.training.finetune_recipe import TASKS, Recipe, grid, settings_of
 from vocablo.training.finetune_start import Start
+from vocablo.training.heads import heads_of, remark
 from vocablo.training.loop import Trainer
 from vocablo.training.measuring import Measure, ordered
 from vocablo.training.plan import Plan
@@ -122,13 +123,14 @@ def run(recipe: Recipe, origin: dict[str, str], order: Order) -> FinetuneResult:
     material = prepare(recipe, order)
     if order.dry_run:
         model, lesson, _, _ = _lesson(variants[0][1], material)
+        _remark_on_heads(recipe, material, model, lesson, order)
         plan = measure_plan(Trainer(model, lesson, variants[0][1].train))
         return _result(recipe, order, material, model, [], plan)
     model, runs = None, []
     for folder, one in variants:
         done = _finished(folder) if order.resume else None
         if done is None:
-            model, found = _one(one, origin, material, folder, order)
+            model, found = _one(one, origin, material, folder, order, first=not runs)
         else:
             found = done
         runs.append(found)
@@ -228,9 +230,25 @@ def _lesson(recipe: Recipe, material: Material) -> tuple[Any, Lesson, Tokenizer,
     return model, lesson, tokenizer, held_out
 
 
-def _one(recipe: Recipe, origin: dict[str, str], material: Material, folder: Path, order: Order) -> tuple[Any, Run]:
+def _remark_on_heads(recipe: Recipe, material: Material, model: Any, lesson: Lesson, order: Order) -> None:
+    """Say which heads of the model that is fine-tuned are left out, and which are fresh."""
+    start = material.start
+    if start.model is None or order.quiet:
+        return
+    after = heads_of(model, lesson.heads)
+    fresh = set() if start.heads else {name for name in lesson.heads if name in start.found}  # --fresh-head
+    before = heads_of(start.model, start.found) - fresh
+    if (note := remark(recipe.model, before, after)) is not None:
+        tell(note)
+
+
+def _one(
+    recipe: Recipe, origin: dict[str, str], material: Material, folder: Path, order: Order, *, first: bool
+) -> tuple[Any, Run]:
     """One run, from its start or from where it was left."""
     model, lesson, tokenizer, held_out = _lesson(recipe, material)
+    if first:
+        _remark_on_heads(recipe, material, model, lesson, order)
     resume = order.resume and holds_run(folder)
     values = recipe.model_dump(exclude_none=True)
     place = RunFolder.open(folder) if resume else RunFolder.create(folder, values, origin)

@@ -27,13 +27,17 @@ CONTEXT = 512  # of fresh weights, where read.context doesn't say
 
 @dataclass(frozen=True)
 class Start:
-    """A loaded model, or how to make a fresh one; its tokenizer; and the task's heads where the folder has them."""
+    """A loaded model, or how to make a fresh one; its tokenizer; and the task's heads where the folder has them.
+
+    ``found`` are the names of all heads that the folder has.
+    """
 
     tokenizer: Tokenizer
     model: Any = None
     config: Any = None
     module: Any = None
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
+    found: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, recipe: Recipe, task: Any, labels: Sequence[str], fresh_head: bool, texts: Iterable[str]) -> Start:
@@ -62,7 +66,7 @@ class Start:
             except Exception as error:
                 raise type(error)(f"{error} (--fresh-head starts a new head on this model.)") from None
             heads = loaded.heads
-        return cls(loaded.tokenizer, loaded.model, heads=heads)
+        return cls(loaded.tokenizer, loaded.model, heads=heads, found=tuple(loaded.heads))
 
     @classmethod
     def _fresh(cls, recipe: Recipe, family: str, size: str, texts: Iterable[str]) -> Start:

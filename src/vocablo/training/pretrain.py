@@ -19,10 +19,12 @@ from typing import Any
 
 from vocablo.base import files, registry
 from vocablo.base.errors import ConfigError, TrainingError
+from vocablo.base.progress import tell
 from vocablo.data.readers import read_documents
 from vocablo.inference.generate import GenerateSettings, generate
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.training.counting import count
+from vocablo.training.heads import OUTPUT, POOLER, heads_of, remark
 from vocablo.training.loop import Pretext, Trainer
 from vocablo.training.material import Material, prepare, remark_on_repeats
 from vocablo.training.objective import Objective, choose, reads
@@ -111,6 +113,7 @@ def run(recipe: Recipe, origin: dict[str, str], order: Order) -> PretrainResult:
             plan = None
             if objective is not None:
                 pretext = _pretext(objective, recipe, material, model, start)
+                _remark_on_heads(recipe, start, model, pretext, order)
                 plan = measure(Trainer(model, pretext, recipe.train))
             return _result(recipe, order, material, model, objective, [], plan)
         results, model = [], None
@@ -122,6 +125,8 @@ def run(recipe: Recipe, origin: dict[str, str], order: Order) -> PretrainResult:
                 results.append(_count(one, origin, model, material, folder, order))
                 continue
             pretext = _pretext(objective, one, material, model, start)
+            if not results:
+                _remark_on_heads(recipe, start, model, pretext, order)
             results.append(_descend(one, origin, model, pretext, material, folder, order))
         return _result(recipe, order, material, model, objective, results, None)
 
@@ -201,6 +206,17 @@ def _pretext(objective: Objective, recipe: Recipe, material: Material, model: An
         next(iter(pretext.validation(material.held_out, batches=1)), None)
     pretext.attach(model, start.heads)
     return pretext
+
+
+def _remark_on_heads(recipe: Recipe, start: Start, model: Any, pretext: Pretext, order: Order) -> None:
+    """Say which heads of the model that is trained further are left out, fresh, or kept without being trained."""
+    if start.model is None or order.quiet:
+        return
+    modules = pretext.modules()
+    untrained = [*([POOLER] if modules is None else []), *([OUTPUT] if pretext.perplexity_of is None else [])]
+    before, after = heads_of(start.model, start.heads), heads_of(model, modules or ())
+    if (note := remark(str(recipe.init_from), before, after, untrained)) is not None:
+        tell(note)
 
 
 def _descend(

@@ -105,7 +105,7 @@ def run(recipe: Recipe, origin: dict[str, str], order: Order) -> PretrainResult:
         objective = None if counted else choose(recipe, reads(start.module, start.config(recipe, PLACEHOLDER)))
         tokenizer = start.tokenizer or _kept(recipe, out, order)
         material = prepare(recipe, out / "run", tokenizer, keep=not order.dry_run, quiet=order.quiet)
-        config = start.config(recipe, material.tokenizer.size)
+        config = start.config(recipe, material.tokenizer.size, material.tokenizer.end_id)
         if objective is not None and not order.quiet:
             remark_on_repeats(material)
         if order.dry_run:

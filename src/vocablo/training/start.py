@@ -53,11 +53,14 @@ class Start:
             raise ConfigError(f"{family} is counted and can't be trained further: count all texts together instead.")
         return cls(module, loaded.model, loaded.heads, _tokenizer(recipe, loaded))
 
-    def config(self, recipe: Recipe, vocab: int) -> Any:
-        """The model's configuration for a vocabulary."""
+    def config(self, recipe: Recipe, vocab: int, boundary: int | None = None) -> Any:
+        """The model's configuration for a vocabulary; a family that has a ``boundary`` in it is told the tokenizer's."""
         if self.model is not None:
             return self.model.config
-        return self.module.config_for(recipe.family, recipe.size, vocab, recipe.context, recipe.model)
+        changes = dict(recipe.model)
+        if boundary is not None and "boundary" in self.module.Config.model_fields:
+            changes = {"boundary": boundary} | changes
+        return self.module.config_for(recipe.family, recipe.size, vocab, recipe.context, changes)
 
     def make(self, config: Any, seed: int) -> Any:
         """The model of one seed; what is drawn next (a head) comes from that seed too."""

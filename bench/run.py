@@ -22,6 +22,7 @@ BENCHES = (
     "mlm",
     "pseudo",
     "embedding",
+    "finetuning",
     "shakespeare",
     "novels",
 )

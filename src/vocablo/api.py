@@ -12,6 +12,7 @@ from typing import Any
 
 from vocablo import checkpoint
 from vocablo.arpa import writing
+from vocablo.arpa.names import is_arpa
 from vocablo.base import config, registry
 from vocablo.base.errors import ConfigError, nearest
 from vocablo.base.progress import tell
@@ -57,8 +58,9 @@ def load(folder_or_name: str | Path, *, dtype: str | None = None) -> LanguageMod
     """
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"There is no dtype {dtype!r}{nearest(dtype, DTYPES)}")
-    sentences = sentence_folder(folder_or_name)
-    loaded = checkpoint.load(str(sentences.transformer if sentences else folder_or_name))
+    place = Path(folder_or_name) if is_arpa(folder_or_name) else checkpoint.locate(folder_or_name)
+    sentences = sentence_folder(place)
+    loaded = checkpoint.load(sentences.transformer if sentences else place)
     model, tokenizer = loaded.model, loaded.tokenizer
     if tokenizer is None:
         raise ConfigError(f"{folder_or_name} has no tokenizer.json: put the model's tokenizer beside it.")

@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -321,11 +322,66 @@ def test_a_folder_of_sentence_transformers_says_its_own_way(tokenizer, tmp_path)
         ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, ("Transformer", "Pooling"), "and"),
     ],
 )
-def test_ways_that_are_not_known_here_are_named(tokenizer, tmp_path, pooling, modules, words):
+def test_ways_that_are_not_known_here_are_named_when_they_are_asked_for(tokenizer, tmp_path, pooling, modules, words):
     sentence_model(tmp_path / "model", tokenizer, pooling, modules)
+    asked = load(tmp_path / "model")
+    with pytest.raises(CheckpointError, match=f"{words}.*--pooling mean"):
+        asked.embed(TEXTS[0])
+    expected = EncoderModel(asked.model, tokenizer).embed(TEXTS[0], pooling="max").vectors
+    np.testing.assert_array_equal(asked.embed(TEXTS[0], pooling="max").vectors, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "damaged .*copy or download it again"),
+        ("{}", "holds no JSON list"),
+        ('[{"path": ""}]', "should list modules with their types"),
+        ('[{"type": "a.Transformer", "path": ""}, {"type": "a.Pooling", "path": "../other"}]', "in the folder itself"),
+    ],
+)
+def test_damaged_modules_are_refused(tokenizer, tmp_path, text, words):
+    sentence_model(tmp_path / "model", tokenizer, {"pooling_mode_mean_tokens": True})
+    (tmp_path / "model" / "modules.json").write_text(text)
     with pytest.raises(CheckpointError, match=words):
         load(tmp_path / "model")
-    (tmp_path / "model" / "modules.json").write_text("{")
-    with pytest.raises(CheckpointError, match="can't be read"):
-        sentence_folder(tmp_path / "model")
     assert sentence_folder(tmp_path) is None
+
+
+@pytest.mark.parametrize("inside", ["", "0_Transformer"])
+def test_a_sentence_model_of_the_hub_brings_its_pooling_along(tokenizer, tmp_path, monkeypatch, inside):
+    """The hub is a folder here, and its client copies what the patterns allow, as the real one does."""
+    import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
+
+    hub, cache = tmp_path / "hub", tmp_path / "cache" / "snapshots" / "0f1e2d"
+    sentence_model(hub, tokenizer, {"pooling_mode_cls_token": True})
+    (hub / "onnx").mkdir()
+    (hub / "onnx" / "config.json").write_text("{}")
+    (hub / "pytorch_model.bin").write_bytes(b"pickle")
+    if inside:
+        (hub / inside).mkdir()
+        for path in list(hub.iterdir()):
+            if path.is_file() and path.name not in ("modules.json", "pytorch_model.bin"):
+                path.rename(hub / inside / path.name)
+        kinds = json.loads((hub / "modules.json").read_text())
+        kinds[0]["path"] = inside
+        (hub / "modules.json").write_text(json.dumps(kinds))
+    revisions = []
+
+    def snapshot_download(name, *, allow_patterns, ignore_patterns, revision):
+        revisions.append((name, revision))
+        files = [str(path.relative_to(hub)) for path in hub.rglob("*") if path.is_file()]
+        for file in filter_repo_objects(files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns):
+            (cache / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(hub / file, cache / file)
+        return str(cache)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.chdir(tmp_path)
+    asked = load("someone/sentences")
+    assert revisions == [("someone/sentences", None), ("someone/sentences", "0f1e2d")]
+    assert (asked.sentences.pooling, asked.sentences.normalize, asked.sentences.limit) == ("cls", True, 12)
+    np.testing.assert_array_equal(asked.embed(TEXTS[0]).vectors, load(hub).embed(TEXTS[0]).vectors)
+    assert not (cache / "onnx").exists()
+    assert not (cache / "pytorch_model.bin").exists()

@@ -16,11 +16,17 @@ from torch import Tensor
 from vocablo.base.errors import CheckpointError
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+MODULES = "modules.json"  # of sentence-transformers: which parts a model has, and in which subfolders
+FILES = ["*.json", "*.safetensors"]
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 def locate(folder_or_name: str | Path) -> Path:
-    """The folder itself, or a hub repository's snapshot (only its JSON and safetensors files)."""
+    """The folder itself, or a hub repository's snapshot: its JSON and safetensors files, and no others.
+
+    Of its subfolders only those that ``modules.json`` names are fetched (a sentence-transformers model has its pooling in
+    one): others hold the same weights in other formats.
+    """
     path, name = Path(folder_or_name), str(folder_or_name)
     if path.is_dir():
         return path
@@ -28,12 +34,20 @@ def locate(folder_or_name: str | Path) -> Path:
         raise CheckpointError(f"{name} is a file; a model is a folder with {CONFIG} and {WEIGHTS}, or an .arpa file.")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
         raise CheckpointError(f"There is no model folder {name}.")
+    found = _fetch(name, FILES, ignore="*/*")
+    modules = read_list(found / MODULES) if (found / MODULES).exists() else []
+    places = [str(one["path"]) for one in modules if isinstance(one, dict) and one.get("path")]
+    if places:
+        _fetch(name, [f"{place}/{kind}" for place in places for kind in FILES], revision=found.name)
+    return found
+
+
+def _fetch(name: str, allow: list[str], ignore: str | None = None, revision: str | None = None) -> Path:
+    """Some files of a hub repository, from its cache on this machine or from the hub."""
     import huggingface_hub
 
     try:
-        found = huggingface_hub.snapshot_download(
-            name, allow_patterns=["*.json", "*.safetensors"], ignore_patterns="*/*"
-        )
+        found = huggingface_hub.snapshot_download(name, allow_patterns=allow, ignore_patterns=ignore, revision=revision)
     except Exception as error:  # the client raises its own, the transport's and the system's
         raise CheckpointError(
             f"There is no folder {name}, and no model of that name could be had from the hub ({type(error).__name__}): "
@@ -59,12 +73,21 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file."""
+    return _read(path, dict, "object")
+
+
+def read_list(path: Path) -> list[Any]:
+    """The list in a JSON file."""
+    return _read(path, list, "list")
+
+
+def _read(path: Path, kind: type, what: str) -> Any:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): copy or download it again.") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} is damaged: it holds no JSON object.")
+    if not isinstance(value, kind):
+        raise CheckpointError(f"{path} is damaged: it holds no JSON {what}.")
     return value
 
 

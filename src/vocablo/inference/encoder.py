@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from vocablo.base import config
-from vocablo.base.errors import ConfigError
+from vocablo.base.errors import CheckpointError, ConfigError
 from vocablo.base.progress import tell
 from vocablo.data.readers import read_documents
 from vocablo.inference import attend as looking
@@ -197,9 +197,13 @@ class EncoderModel(Asked):
 
     def _settings(self, given: Mapping[str, Any]) -> EmbedSettings:
         """What is asked for, then what the folder says, then the defaults."""
-        said = (
-            {} if self.sentences is None else {"pooling": self.sentences.pooling, "normalize": self.sentences.normalize}
-        )
+        folder, said = self.sentences, {}
+        if folder is not None and folder.unknown is None:
+            said = {"pooling": folder.pooling, "normalize": folder.normalize}
+        elif folder is not None and "pooling" not in given:
+            raise CheckpointError(
+                f"{folder.unknown}: choose a pooling of the model's states instead, as in --pooling mean."
+            )
         return config.build(EmbedSettings, said | dict(given), "embed")
 
     @property

@@ -7,14 +7,13 @@ sentence_bert_config.json    max_seq_length: longer texts are cut there by that 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vocablo.base.errors import CheckpointError
+from vocablo.checkpoint.files import MODULES, read_json, read_list
 
-MODULES = "modules.json"
 _MODES = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
@@ -24,48 +23,46 @@ _MODES = {
 
 @dataclass(frozen=True, slots=True)
 class SentenceFolder:
-    """How a folder makes a vector of a text. ``transformer`` is where its model lies, ``limit`` its longest sequence."""
+    """How a folder makes a vector of a text. ``transformer`` is where its model lies, ``limit`` its longest sequence.
+
+    ``unknown`` says what of it isn't known here; ``pooling`` is None then, and has to be asked for.
+    """
 
     transformer: Path
-    pooling: str
+    pooling: str | None
     normalize: bool
     limit: int | None
+    unknown: str | None = None
 
 
 def sentence_folder(folder: str | Path) -> SentenceFolder | None:
-    """What a folder says, or None for one that says nothing. Raises CheckpointError for modules that aren't known here."""
+    """What a folder says, or None for one that says nothing. Raises CheckpointError for files that are damaged."""
     path = Path(folder)
     if not (path / MODULES).is_file():
         return None
-    modules = _read(path / MODULES)
-    if not isinstance(modules, list) or not all(isinstance(one, dict) and "type" in one for one in modules):
+    modules = read_list(path / MODULES)
+    if not all(isinstance(one, dict) and "type" in one for one in modules):
         raise CheckpointError(f"{path / MODULES} is damaged: it should list modules with their types.")
     kinds = [str(one["type"]).rpartition(".")[2] for one in modules]
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise CheckpointError(
-            f"{path / MODULES} has the modules {', '.join(kinds)}; known here are Transformer, Pooling and then Normalize. "
-            "Without that file the model loads, with the pooling that you ask for."
-        )
-    transformer = path / str(modules[0].get("path", ""))
-    said = _read(path / str(modules[1].get("path", "1_Pooling")) / "config.json")
+    places = [Path(str(one.get("path", ""))) for one in modules]
+    if any(place.is_absolute() or ".." in place.parts for place in places):
+        raise CheckpointError(f"{path / MODULES} is damaged: its modules should lie in the folder itself.")
+    transformer = path / places[0] if kinds[:1] == ["Transformer"] else path
     settings = transformer / "sentence_bert_config.json"
-    limit = _read(settings).get("max_seq_length") if settings.is_file() else None
-    return SentenceFolder(transformer, _pooling(path, said), kinds[-1] == "Normalize", limit)
+    limit = read_json(settings).get("max_seq_length") if settings.is_file() else None
+    pooling, unknown = None, None
+    if kinds in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        pooling, unknown = _pooling(path, read_json(path / places[1] / "config.json"))
+    else:
+        unknown = f"{path / MODULES} has the modules {', '.join(kinds)}; known here are Transformer, Pooling and then Normalize"
+    return SentenceFolder(transformer, pooling, kinds[-1:] == ["Normalize"], limit, unknown)
 
 
-def _pooling(path: Path, said: dict[str, Any]) -> str:
+def _pooling(path: Path, said: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Our name of a pooling, or what isn't known of it."""
     modes = [name for name, value in said.items() if name.startswith("pooling_mode_") and value is True]
     modes += [f"pooling_mode_{said['pooling_mode']}_tokens"] if isinstance(said.get("pooling_mode"), str) else []
     modes = ["pooling_mode_cls_token" if mode == "pooling_mode_cls_tokens" else mode for mode in modes]
-    if len(modes) != 1 or modes[0] not in _MODES:
-        raise CheckpointError(
-            f"{path} pools by {' and '.join(modes) or 'nothing'}; known here is one of {', '.join(_MODES)}."
-        )
-    return _MODES[modes[0]]
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} can't be read ({error}): copy or download it again.") from None
+    if len(modes) == 1 and modes[0] in _MODES:
+        return _MODES[modes[0]], None
+    return None, f"{path} pools by {' and '.join(modes) or 'nothing'}; known here is one of {', '.join(_MODES)}"

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from vocablo import checkpoint
+from vocablo.arpa.names import is_arpa
 from vocablo.base import registry
 from vocablo.base.errors import ConfigError, nearest
 from vocablo.data.labels import check_same
@@ -55,8 +56,9 @@ class Start:
             if getattr(recipe, key) != Recipe.model_fields[key].get_default(call_default_factory=True)
         ]:
             raise ConfigError(f"{' and '.join(own)} can't be chosen: they are those of the model in {recipe.model}.")
-        sentences = sentence_folder(recipe.model)
-        loaded = checkpoint.load(sentences.transformer if sentences else recipe.model)
+        place = Path(recipe.model) if is_arpa(recipe.model) else checkpoint.locate(recipe.model)
+        sentences = sentence_folder(place)
+        loaded = checkpoint.load(sentences.transformer if sentences else place)
         if loaded.tokenizer is None:
             raise ConfigError(f"{recipe.model} has no tokenizer.json: put the model's tokenizer beside it.")
         heads: Mapping[str, nn.Module] = {}

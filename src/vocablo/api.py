@@ -18,6 +18,7 @@ from vocablo.base.errors import ConfigError, nearest
 from vocablo.base.progress import tell
 from vocablo.data.readers import read_documents
 from vocablo.evaluation.files import evaluate
+from vocablo.evaluation.models import evaluate as evaluate_model
 from vocablo.inference.encoder import EncoderModel
 from vocablo.inference.finetuned import TaskModel, task_in
 from vocablo.inference.left_model import LanguageModel
@@ -38,6 +39,7 @@ __all__ = [
     "TaskModel",
     "describe",
     "evaluate",
+    "evaluate_model",
     "finetune",
     "load",
     "pretrain",

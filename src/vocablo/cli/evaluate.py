@@ -19,6 +19,18 @@ app = typer.Typer()
 def evaluate(
     suite: Annotated[str, typer.Argument(help="glue, squad, ner, pos or swag.")],
     task: Annotated[str | None, typer.Argument(help="Which task, of glue: cola, sst2, mrpc, stsb, ...")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="A fine-tuned model's folder, or a folder with one for each task of glue."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The set's folder as it is published, or the file of one test.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of --data: dev, test or train.")] = "dev",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the model's predictions here, in the official format: a folder, or a file."),
+    ] = None,
     predictions: Annotated[
         Path | None,
         typer.Option(help="Predictions in the official format: GLUE's TSV, SQuAD's JSON, CoNLL's columns."),
@@ -28,7 +40,7 @@ def evaluate(
         typer.Option(help="The true answers, in the format of the set. [default: for ner, the last column but one]"),
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="Other predictions, for a paired test of the difference.")
+        Path | None, typer.Option(help="Other predictions, or another model, for a paired test of the difference.")
     ] = None,
     test: Annotated[str, typer.Option(help="The paired test: bootstrap, randomisation or mcnemar.")] = "bootstrap",
     language: Annotated[
@@ -47,11 +59,12 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
     json: Json = False,
 ) -> None:
-    """Measure predictions by the official measures of a published test, with intervals."""
-    from vocablo.evaluation import files
-
-    if predictions is None:
-        raise ConfigError("What is to be measured? Give the file of predictions: --predictions FILE.")
+    """Measure a model, or predictions, by the official measures of a published test, with intervals."""
+    if (predictions is None) == (model is None):
+        raise ConfigError(
+            "What is to be measured? A model on a set (--model FOLDER --data DIR), or a file of predictions "
+            "(--predictions FILE --gold FILE); one of the two."
+        )
     options: dict[str, Any] = {
         "task": task,
         "language": language,
@@ -61,8 +74,50 @@ def evaluate(
         "column": int(column) if column is not None and column.lstrip("-").isdecimal() else column,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    result = files.evaluate(suite, predictions, gold, options=given, against=against, test=test, seed=seed)
-    show.result(result, json, report)
+    if predictions is not None:
+        from vocablo.evaluation import files
+
+        _unused("--predictions", {"--data": data, "--out": out})
+        result = files.evaluate(suite, predictions, gold, options=given, against=against, test=test, seed=seed)
+        return show.result(result, json, report)
+    from vocablo.evaluation import models
+
+    _unused("--model", {"--gold": gold, "--no-answer": no_answer})
+    if data is None or model is None:
+        raise ConfigError("On what? Give the set's folder, or the file of one test: --data DIR.")
+    found = models.evaluate(
+        suite, model, data, options=given, split=split, out=out, against=against, test=test, seed=seed, quiet=json
+    )
+    show.result(found, json, suite_report)
+
+
+def _unused(option: str, others: dict[str, Any]) -> None:
+    if given := [name for name, value in others.items() if value is not None]:
+        raise ConfigError(f"{given[0]} doesn't go with {option}: leave it out.")
+
+
+def suite_report(value: Any) -> str:
+    """One test whole; of several a line for each measure, and what is absent."""
+    if len(value.cells) == 1 and value.cells[0].report is not None:
+        written = value.cells[0].out
+        return report(value.cells[0].report) + (f"\n  predictions in {written}" if written else "")
+    rows: list[tuple[object, ...]] = []
+    for cell in value.cells:
+        if cell.report is None:
+            rows.append((cell.name, cell.absent, "", "", "", ""))
+            continue
+        compared = {one.measure: one for one in cell.report.comparison}
+        for score in cell.report.scores:
+            paired = compared.get(score.name)
+            difference = "" if paired is None else f"{paired.difference * 100:+.2f} (p {paired.p:.4f})"
+            shown = (score.name, _percent(score.value), _range(score.interval), f"{score.count:,}", difference)
+            rows.append((cell.name, *shown))
+    columns = 5 if value.against is None else 6
+    header = ("test", "measure", "value", "interval", "examples", "difference")[:columns]
+    rows = [row[:columns] for row in rows]
+    lines = [f"  {value.model} on {value.suite}, {value.split}", table(header, rows)]
+    lines += [f"  predictions in {cell.out}" for cell in value.cells if cell.out]
+    return "\n".join(lines)
 
 
 def report(value: Any) -> str:

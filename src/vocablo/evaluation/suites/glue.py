@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from vocablo.base.config import Settings
 from vocablo.base.errors import ConfigError, DataError
 from vocablo.data import glue
 from vocablo.data.examples import Label, TextExample
+from vocablo.evaluation.cells import Cell
 from vocablo.evaluation.report import Evaluation
 from vocablo.measures import classification, correlation
 from vocablo.measures.measurement import Measurement
@@ -26,10 +28,43 @@ class Options(Settings):
 
 def read_gold(path: Path, options: Options) -> list[TextExample]:
     """The examples of a file with labels. Raises DataError for a test file, which has none."""
-    examples = glue.read(_task(options), path)
-    if any(example.label is None for example in examples):
+    examples = read(path, options)
+    if not labelled(examples):
         raise DataError(f"{path} has no labels to compare with: give the development file, dev.tsv.")
     return examples
+
+
+def read(path: Path, options: Options) -> list[TextExample]:
+    """The examples of a file, with labels or without."""
+    return glue.read(_task(options), path)
+
+
+def labelled(gold: Sequence[TextExample]) -> bool:
+    """Whether all labels are known."""
+    return all(example.label is not None for example in gold)
+
+
+def cells(data: Path) -> tuple[Cell, ...]:
+    """The tasks in a folder as GLUE's own download has it, or (with ``--task``) the file of one."""
+    return tuple(_cell(data, key, *part) for key in glue.TASKS for part in _PARTS.get(key, (("", "", ""),)))
+
+
+def asked(gold: Sequence[TextExample]) -> Sequence[TextExample]:
+    """What a model is asked."""
+    return gold
+
+
+def given(predictions: Sequence[Any], options: Options) -> list[Label]:
+    """The labels, or numbers, of a model's predictions. Raises DataError for labels that the task doesn't have."""
+    task = _task(options)
+    if task.number:
+        return [float(one.value) for one in predictions]
+    return [glue.label_of(task, str(one.label), "the model's labels") for one in predictions]
+
+
+def write(path: Path, gold: Sequence[TextExample], predictions: Sequence[Label], options: Options) -> None:
+    """The server's format."""
+    glue.write_submission(path, _task(options), gold, predictions)
 
 
 def read_predictions(path: Path, gold: Sequence[TextExample], options: Options) -> list[Label]:
@@ -49,6 +84,25 @@ def evaluate(gold: Sequence[TextExample], predictions: Sequence[Label], options:
     return Evaluation(
         "glue", f"GLUE {task.name}", tuple(_MEASURES[name](task, true, predictions) for name in task.measures)
     )
+
+
+def _cell(data: Path, key: str, part: str, dev: str, test: str) -> Cell:
+    task = glue.TASKS[key]
+    name = f"{task.name}{part}"
+    folder = data / (task.folder or task.name)
+    names = {"train": "train.tsv", "dev": dev or "dev.tsv", "test": test or "test.tsv"}
+    files = {split: folder / file for split, file in names.items() if (folder / file).is_file()}
+    return Cell(
+        name, ("regress" if task.number else "classify",), files, f"{name}.tsv", "mnli" if key == "ax" else key,
+        {"task": key}, {"format": f"glue:{key}"},
+    )  # fmt: skip
+
+
+# Tasks with files of their own: what is added to the name, the development file and the test file.
+_PARTS = {
+    "mnli": (("-m", "dev_matched.tsv", "test_matched.tsv"), ("-mm", "dev_mismatched.tsv", "test_mismatched.tsv")),
+    "ax": (("", "diagnostic.tsv", "diagnostic.tsv"),),
+}
 
 
 def _task(options: Options) -> glue.GlueTask:

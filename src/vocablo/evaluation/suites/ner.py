@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vocablo.base.config import Settings
 from vocablo.base.errors import DataError
 from vocablo.data import conll
 from vocablo.data.examples import TaggedExample
 from vocablo.data.tags import convert, of_spans
+from vocablo.evaluation.cells import CONLL, Cell, find
 from vocablo.evaluation.report import Evaluation
 from vocablo.measures import spans
 
@@ -34,6 +35,39 @@ def read_gold(path: Path, options: Options) -> list[TaggedExample]:
     if not of_spans(example.tags or () for example in examples):
         raise DataError(f"{path} has no tags of spans in column {options.column}: choose another, or evaluate pos.")
     return examples
+
+
+def read(path: Path, options: Options) -> list[TaggedExample]:
+    """The sentences of a file."""
+    return read_gold(path, options)
+
+
+def labelled(gold: Sequence[TaggedExample]) -> bool:
+    """Whether the tags are known."""
+    return all(example.tags is not None for example in gold)
+
+
+def cells(data: Path) -> tuple[Cell, ...]:
+    """Files named as CoNLL's (esp.train, esp.testa, esp.testb) or by their split (train, valid or dev, test)."""
+    return (Cell("NER", ("tag",), find(data, CONLL), "predictions.conll"),)
+
+
+def asked(gold: Sequence[TaggedExample]) -> Sequence[TaggedExample]:
+    """What a model is asked."""
+    return gold
+
+
+def given(predictions: Sequence[Any], options: Options) -> list[tuple[str, ...]]:
+    """The tags of a model's predictions. Raises DataError for a model whose tags aren't of spans."""
+    tags = [one.tags for one in predictions]
+    if not of_spans(tags):
+        raise DataError("The model's tags aren't of spans (B-PER, I-PER, O): evaluate pos instead.")
+    return tags
+
+
+def write(path: Path, gold: Sequence[TaggedExample], predictions: Sequence[Sequence[str]], options: Options) -> None:
+    """Columns word, true tag, predicted tag."""
+    conll.write(path, gold, predictions)
 
 
 def read_predictions(path: Path, gold: Sequence[TaggedExample], options: Options) -> list[tuple[str, ...]]:

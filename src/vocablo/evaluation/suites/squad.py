@@ -6,15 +6,16 @@ probability is over the threshold counts as not answered, and the best figures o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vocablo.base.config import Settings
 from vocablo.base.errors import DataError
 from vocablo.data import squad
 from vocablo.data.examples import SpanExample
+from vocablo.evaluation.cells import Cell, find
 from vocablo.evaluation.report import Evaluation
 from vocablo.measures import answers
 from vocablo.measures.measurement import Measurement
@@ -46,10 +47,42 @@ class Answers:
 
 def read_gold(path: Path, options: Options) -> Questions:
     """The questions of a file in SQuAD's format. Raises DataError for one without answers."""
-    examples, version = squad.read(path, training=False)
-    if any(example.answers is None for example in examples):
+    gold = read(path, options)
+    if not labelled(gold):
         raise DataError(f"{path} has no answers to compare with: give the development file.")
+    return gold
+
+
+def read(path: Path, options: Options) -> Questions:
+    """The questions of a file, with answers or without."""
+    examples, version = squad.read(path, training=False)
     return Questions(tuple(examples), version)
+
+
+def labelled(gold: Questions) -> bool:
+    """Whether all true answers are known."""
+    return all(example.answers is not None for example in gold.examples)
+
+
+def cells(data: Path) -> tuple[Cell, ...]:
+    """The files of SQuAD 1.1; for another set in its format give the file itself."""
+    found = find(data, {"train": ("train-v1.1*.json",), "dev": ("dev-v1.1*.json",), "test": ("test-v1.1*.json",)})
+    return (Cell("SQuAD 1.1", ("span",), found, "predictions.json"),)
+
+
+def asked(gold: Questions) -> Sequence[SpanExample]:
+    """What a model is asked."""
+    return gold.examples
+
+
+def given(predictions: Sequence[Any], options: Options) -> Answers:
+    """The answers of a model's predictions; whether there is one was decided by the model's own threshold."""
+    return Answers({one.id: one.text for one in predictions})
+
+
+def write(path: Path, gold: Questions, predictions: Answers, options: Options) -> None:
+    """The official format."""
+    squad.write_predictions(path, predictions.text)
 
 
 def read_predictions(path: Path, gold: Questions, options: Options) -> Answers:

@@ -1,7 +1,7 @@
 """Vocablo: the language-model workbench of one lecture, from n-grams to the Transformer.
 
-The Python face is small: ``load``, ``pretrain``, ``finetune``, ``evaluate``, ``train_tokenizer``. They are looked up on first
-use, so that ``import vocablo`` loads neither torch nor any model.
+The Python face is small: ``load``, ``pretrain``, ``finetune``, ``evaluate``, ``interpolate``, ``train_tokenizer``. They
+are looked up on first use, so that ``import vocablo`` loads neither torch nor any model.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "evaluate_model", "finetune", "load", "pretrain", "train_tokenizer"]
+__all__ = ["evaluate", "evaluate_model", "finetune", "interpolate", "load", "pretrain", "train_tokenizer"]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,7 @@ from vocablo.evaluation.files import evaluate
 from vocablo.evaluation.models import evaluate as evaluate_model
 from vocablo.inference.encoder import EncoderModel
 from vocablo.inference.finetuned import TaskModel, task_in
+from vocablo.inference.interpolate import interpolate
 from vocablo.inference.left_model import LanguageModel
 from vocablo.inference.sentence_folder import sentence_folder
 from vocablo.nn.quantize import quantize
@@ -41,6 +42,7 @@ __all__ = [
     "evaluate",
     "evaluate_model",
     "finetune",
+    "interpolate",
     "load",
     "pretrain",
     "recipes",

@@ -15,6 +15,7 @@ MANY = (
     "--text",
     "--among",
     "--validation-text",
+    "--weight-text",
     "--seeds",
     "--stop",
     "--choice-columns",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from vocablo.base.errors import DataError
+from vocablo.base.errors import ConfigError, DataError
 from vocablo.cli import show
 from vocablo.cli.arguments import fitting, model_path
-from vocablo.cli.options import Column, Documents, Dtype, Encoding, Json, Model, Stride, Text
+from vocablo.cli.options import Column, Documents, Dtype, Encoding, Interpolate, Json, Model, Stride, Text, Weight
 
 app = typer.Typer()
 
@@ -26,13 +27,13 @@ def next_(
         list[str] | None, typer.Option(help="Only these candidates, e.g. --among gato perro silla")
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Also draw the table into this HTML file.")] = None,
+    interpolate: Interpolate = None,
+    weight: Weight = None,
     dtype: Dtype = None,
     json: Json = False,
 ) -> None:
     """The most probable next words (or tokens), with their probabilities."""
-    from vocablo import api
-
-    loaded = api.load(model_path(model), dtype=dtype)
+    loaded = _asked(model, dtype, interpolate, weight)
     result = loaded.next_tokens(prompt, k=k) if tokens else loaded.next(prompt, k=k, among=among or None)
     show.result(result, json, show.next_table, html=html)
 
@@ -54,19 +55,19 @@ def score(
     ] = None,
     end: Annotated[bool, typer.Option("--end", help="Include the probability that the text ends here.")] = False,
     stride: Stride = None,
+    interpolate: Interpolate = None,
+    weight: Weight = None,
     dtype: Dtype = None,
     json: Json = False,
 ) -> None:
     """The log-probability of texts: by the chain rule, or an encoder's pseudo-log-likelihood. Per token, word and text."""
-    from vocablo import api
-
     if bool(texts) == bool(text):
         raise DataError("There is nothing to score: give a text, or files with --text (not both)." if not texts else
                         "Texts and --text can't be scored together: give one of them.")  # fmt: skip
     lines = [line.rstrip("\n") for line in sys.stdin] if texts == ["-"] else list(texts or ())
     if not text and (not lines or not (end or any(lines))):
         raise DataError("There is nothing to score: give a text, or --end for the probability that an empty one ends.")
-    asked = api.load(model_path(model), dtype=dtype)
+    asked = _asked(model, dtype, interpolate, weight)
     given = {"variant": variant, "convention": convention, "end": end or None, "stride": stride}
     if not text:
         results = asked.score(lines, **fitting(asked.score, given))
@@ -87,16 +88,18 @@ def perplexity(
     carry: Annotated[
         bool, typer.Option("--carry", help="Carry a recurrent or cache model's state across documents.")
     ] = False,
+    interpolate: Interpolate = None,
+    weight: Weight = None,
+    weight_text: Annotated[
+        list[str] | None, typer.Option(help="--interpolate: files under which the weight is to be the best one.")
+    ] = None,
     dtype: Dtype = None,
     json: Json = False,
 ) -> None:
     """Perplexity per token and word, and bits per byte, of held-out text."""
-    from vocablo import api
-
-    loaded = api.load(model_path(model), dtype=dtype)
-    result = loaded.perplexity(
-        text, documents=documents, column=column, encoding=encoding, stride=stride, carry=carry, quiet=json
-    )
+    reading = dict(documents=documents, column=column, encoding=encoding, stride=stride, carry=carry, quiet=json)
+    loaded = _asked(model, dtype, interpolate, weight, weight_text, reading)
+    result = loaded.perplexity(text, **reading)
     show.result(result, json, show.likelihood)
 
 
@@ -119,13 +122,13 @@ def generate(
     window: Annotated[
         bool, typer.Option("--window", help="Past the context, go on with the last part of the text.")
     ] = False,
+    interpolate: Interpolate = None,
+    weight: Weight = None,
     dtype: Dtype = None,
     json: Json = False,
 ) -> None:
     """Continue a text until <end>, streaming."""
-    from vocablo import api
-
-    loaded = api.load(model_path(model), dtype=dtype)
+    loaded = _asked(model, dtype, interpolate, weight)
     written = loaded.generate  # refused here by a model that writes nothing
     options = dict(
         max_tokens=max_tokens, samples=samples, greedy=greedy, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
@@ -167,3 +170,22 @@ def attend(
     if svg is not None:
         show.into_file(svg, result.svg())
     show.result(result, json, show.attention, html=html)
+
+
+def _asked(
+    model: str | None,
+    dtype: str | None,
+    second: str | None,
+    weight: float | None,
+    text: list[str] | None = None,
+    reading: Mapping[str, Any] | None = None,
+) -> Any:
+    """The model of ``--model``, or its mixture with that of ``--interpolate``."""
+    from vocablo import api
+
+    if second is None:
+        if weight is not None or text:
+            raise ConfigError("A weight is for two models: name the second one with --interpolate.")
+        return api.load(model_path(model), dtype=dtype)
+    first, other = (api.load(path, dtype=dtype) for path in (model_path(model), second))
+    return api.interpolate(first, other, weight, text=text or None, **(reading or {}))

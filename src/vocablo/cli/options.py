@@ -18,3 +18,7 @@ Stride = Annotated[
     int | None, typer.Option(help="Step of the sliding window for text longer than the model's context.")
 ]
 Dtype = Annotated[str | None, typer.Option(help="Weights at inference: fp32, bf16 or int8. [default: fp32]")]
+Interpolate = Annotated[
+    str | None, typer.Option(help="A second model with the same tokenizer: the weighted mean of both probabilities.")
+]
+Weight = Annotated[float | None, typer.Option(help="--interpolate: the first model's share. [default: 0.5]")]

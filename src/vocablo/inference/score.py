@@ -21,6 +21,7 @@ import numpy as np
 from vocablo.base.errors import ConfigError, nearest
 from vocablo.base.progress import Progress
 from vocablo.contract import LeftModel
+from vocablo.inference.mixture import Mixture
 from vocablo.inference.reading import BATCH_TOKENS, Ints, carried, chain
 from vocablo.measures.likelihood import Likelihood
 from vocablo.text.tokenizer import Tokenizer
@@ -175,32 +176,47 @@ def perplexity(
     Every document is scored from the boundary on, on its own. ``carry`` reads them as one stream instead, the state going
     on from each to the next, as published results for Penn Treebank do (families that carry a state only).
     """
+    total = Likelihood()
+    with Progress("scoring", None, "tokens", quiet=quiet) as progress:
+        for text, ids, log_probs in log_probs_of(model, tokenizer, documents, stride=stride, carry=carry):
+            begin = 0
+            if len(log_probs) < len(ids):  # the first token had nothing before it
+                begin = int(tokenizer.encode(text).offsets[0, 1])
+            total += _likelihood(tokenizer, text, begin, ids, log_probs, tokenizer.end_id is not None)
+            progress.advance(len(ids), f"perplexity {total.perplexity:.2f}")
+    first = "skipped" if tokenizer.end_id is None else "boundary"
+    return replace(total, policy=_policy(model, first, stride, carry))
+
+
+def log_probs_of(
+    model: LeftModel,
+    tokenizer: Tokenizer,
+    documents: Iterable[str],
+    *,
+    stride: int | None = None,
+    carry: bool = False,
+) -> Iterator[tuple[str, list[int], np.ndarray]]:
+    """Each document, its tokens with the ``<end>`` behind them, and their log-probabilities: see ``perplexity``."""
     if carry and not getattr(model, "carries", False):
         raise ConfigError(
             "carry needs a family that carries its state on, such as lstm, and this model has none: leave it out."
         )
-    total, state, last = Likelihood(), None, tokenizer.end_id
-    with Progress("scoring", None, "tokens", quiet=quiet) as progress:
-        for texts in grouped(documents):
-            ids = _closed(tokenizer, texts)
-            if carry:
-                found, state, last = _stream(model, ids, state, last)
-            else:
-                opening = [] if tokenizer.end_id is None else [tokenizer.end_id]
-                found = chain(model, [np.array([*opening, *one], dtype=np.int64) for one in ids], stride)
-            for text, one, log_probs in zip(texts, ids, found, strict=True):
-                begin = 0
-                if len(log_probs) < len(one):  # the first token had nothing before it
-                    begin = int(tokenizer.encode(text).offsets[0, 1])
-                total += _likelihood(tokenizer, text, begin, one, log_probs, tokenizer.end_id is not None)
-            progress.advance(sum(map(len, ids)), f"perplexity {total.perplexity:.2f}")
-    first = "skipped" if tokenizer.end_id is None else "boundary"
-    return replace(total, policy=_policy(model, first, stride, carry))
+    state, last = None, tokenizer.end_id
+    for texts in grouped(documents):
+        ids = _closed(tokenizer, texts)
+        if carry:
+            found, state, last = _stream(model, ids, state, last)
+        else:
+            opening = [] if tokenizer.end_id is None else [tokenizer.end_id]
+            found = chain(model, [np.array([*opening, *one], dtype=np.int64) for one in ids], stride)
+        yield from zip(texts, ids, found, strict=True)
 
 
 def _policy(model: LeftModel, first: str, stride: int | None, carry: bool = False) -> str:
     """What is done with the first token, and how what is before the others is cut, in words for ``Likelihood.policy``."""
     parts = [first]
+    if isinstance(model, Mixture):
+        parts.append(f"interpolated, {model.weight:.4g} of the first model and {1 - model.weight:.4g} of the second")
     if carry:
         parts.append("state carried from document to document")
     elif stride is not None and model.context is not None:

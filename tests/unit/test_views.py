@@ -75,3 +75,12 @@ def test_the_report_is_one_file_that_asks_for_nothing():
     assert "&lt;b&gt;hola" in text
     for forbidden in ("http://", "https://", "<script", "src=", "@import"):
         assert forbidden not in text.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_marks_stand_below_their_places_instead_of_round_numbers():
+    drawn = svg.curves([svg.Series("a", ((0, 1), (2, 3)))], x="share", y="F1", marks={0: "1 %", 2: "100 %"})
+    ET.fromstring(drawn)
+    assert ">1 %<" in drawn
+    assert ">100 %<" in drawn
+    assert ">0.5<" not in drawn
+    assert ">0.5<" in svg.curves([svg.Series("a", ((0, 1), (2, 3)))], x="share", y="F1")

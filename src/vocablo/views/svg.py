@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -58,8 +58,20 @@ def number(value: float) -> str:
     return f"{value:g}"
 
 
-def curves(series: Sequence[Series], *, x: str, y: str, width: int = 680, height: int = 320, title: str = "") -> str:
-    """A line chart. Non-finite points are left out; each curve carries its name at its right end."""
+def curves(
+    series: Sequence[Series],
+    *,
+    x: str,
+    y: str,
+    width: int = 680,
+    height: int = 320,
+    title: str = "",
+    marks: Mapping[float, str] | None = None,
+) -> str:
+    """A line chart. Non-finite points are left out; each curve carries its name at its right end.
+
+    ``marks`` are what stands below places of the x axis, instead of round numbers.
+    """
     kept = [
         Series(one.name, tuple(p for p in one.points if math.isfinite(p[0]) and math.isfinite(p[1])), one.dashed)
         for one in series
@@ -87,9 +99,10 @@ def curves(series: Sequence[Series], *, x: str, y: str, width: int = 680, height
         _, ty = at((x_low, value))
         out.append(f"<line x1='{left}' x2='{left + plot_width}' y1='{ty:.1f}' y2='{ty:.1f}' stroke='{GRID}'/>")
         out.append(_text(left - 8, ty + 4, number(value), anchor="end", fill=FAINT))
-    for value in ticks(x_low, x_high):
+    below = {value: number(value) for value in ticks(x_low, x_high)} if marks is None else marks
+    for value, label in below.items():
         tx, _ = at((value, low))
-        out.append(_text(tx, top + plot_height + 18, number(value), anchor="middle", fill=FAINT))
+        out.append(_text(tx, top + plot_height + 18, label, anchor="middle", fill=FAINT))
     out.append(_text(left + plot_width / 2, height - 4, x, anchor="middle", fill=FAINT))
     out.append(
         f"<text x='12' y='{top + plot_height / 2:.0f}' transform='rotate(-90 12 {top + plot_height / 2:.0f})' "

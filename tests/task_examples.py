@@ -13,3 +13,11 @@ def texts(count=32, pairs=False, labels=("no", "sí", "tal vez")):
         first, second = " ".join(words), f"{WORDS[(5 * i) % 8]} {WORDS[i % 8]}"
         made.append(TextExample(str(i), first, second if pairs else None, labels[(i * i + i // 5) % len(labels)]))
     return made
+
+
+def numbers(count=32):
+    """Pairs with numbers far from 0 and 1, each another one: equal ones would tie, and no order be quite right."""
+    return [
+        TextExample(one.id, one.text, one.pair, 1000.0 + 37 * (int(one.id) * 7 % 37))
+        for one in texts(count, pairs=True)
+    ]

@@ -1,17 +1,19 @@
 """Fine-tuned folders there and back: transformers' classes give our scores, on ours and on theirs."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 import transformers
 
-from task_examples import texts
+from task_examples import numbers, texts
+from task_models import learner
 from tiny_models import bert, wordpieces
 from vocablo import checkpoint
 from vocablo.api import load
 from vocablo.inference.finetuned import TaskModel, task_in
-from vocablo.tasks import classify
+from vocablo.tasks import classify, regress
 from vocablo.tasks._fitting import fitted
 from vocablo.tasks._reading import Reader, ReadSettings
 
@@ -76,6 +78,52 @@ def test_their_folder_is_asked_here(tmp_path):
     (same,) = asked.task.predict(asked.model, asked.heads, texts(1))
     assert list(same.probs.values()) == pytest.approx(logits.softmax(0).tolist(), abs=1e-5)
     assert one.label in names.values()
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_they_estimate_from_our_folder_as_we_do(tmp_path, pairs):
+    examples = numbers(6) if pairs else [replace(one, pair=None) for one in numbers(6)]
+    model, task, heads = learner(regress, "bert", examples)
+    checkpoint.save(tmp_path / "m", model, task.reader.tokenizer, dict(task.saved(heads)), task.told())
+    again = load(tmp_path / "m")
+    for example, one in zip(examples, again.task.predict(again.model, again.heads, examples), strict=True):
+        found, logits = theirs(tmp_path / "m", "BertForSequenceClassification", example)
+        assert one.value == pytest.approx(float(logits[0]), rel=1e-5)
+        assert (found.config.problem_type, found.config.num_labels) == ("regression", 1)
+
+
+def test_their_regression_is_asked_here(tmp_path):
+    config = transformers.BertConfig(**SHAPE, num_labels=1)
+    torch.manual_seed(0)
+    model = transformers.BertForSequenceClassification(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.3)
+    model.save_pretrained(tmp_path)
+    wordpieces().save(tmp_path)
+    asked = load(tmp_path)
+    for example in numbers(4):
+        (one,) = asked.predict(example.text, example.pair)
+        _, logits = theirs(tmp_path, "BertForSequenceClassification", example)
+        assert one.value == pytest.approx(float(logits[0]), abs=1e-5)
+
+
+def test_their_pipelines_classify_and_estimate_from_our_folders(tmp_path):
+    for module, examples in ((classify, texts(6)), (regress, numbers(6))):
+        model, task, heads = learner(module, "bert", examples)
+        folder = tmp_path / task.told()["vocablo_task"]["name"]
+        checkpoint.save(folder, model, task.reader.tokenizer, dict(task.saved(heads)), task.told())
+        pipeline = transformers.pipeline("text-classification", model=str(folder), device="cpu")
+        asked = load(folder)
+        for example in examples:
+            text = {"text": example.text} | ({"text_pair": example.pair} if example.pair else {})
+            found = pipeline(text)
+            (one,) = asked.predict(example.text, example.pair)
+            if module is regress:
+                assert found["score"] == pytest.approx(one.value, rel=1e-5)
+            else:
+                assert found["label"] == one.label
+                assert found["score"] == pytest.approx(one.prob, abs=1e-5)
 
 
 def test_a_head_that_their_class_cant_have_is_saved_in_our_layout(tmp_path):

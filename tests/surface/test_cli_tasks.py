@@ -2,13 +2,14 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from command_line import refused, vocablo
-from task_examples import texts
+from task_examples import numbers, texts
 from tiny_models import bert, wordpieces
 from vocablo import checkpoint
 from vocablo.api import load
@@ -46,6 +47,7 @@ def test_finetune_says_what_was_learnt_and_what_to_try(learnt):
     assert "held-out accuracy" in learnt.out
     assert 'vocablo classify "..." --model m' in learnt.out
     assert "3 of the 30 examples, drawn by lot, are held out" in learnt.err
+    assert re.search(r"loss \d\.\d{4}, best validation accuracy [01]\.\d{4}$", learnt.err.strip().splitlines()[-1])
 
 
 def test_classify_takes_texts_and_standard_input(learnt):
@@ -68,6 +70,28 @@ def test_predict_writes_a_table(learnt, out):
         else dict(zip(*csv.reader(found[:2], delimiter="\t" if out == "p.tsv" else ","), strict=True))
     )
     assert list(first) == ["id", "label", "prob"]
+
+
+def test_a_number_of_a_text_or_of_a_pair(learnt):
+    with Path("numbers.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("a", "b", "label"), *((one.text, one.pair, one.label) for one in numbers(30))])
+    named = ["--text-column", "a", "--pair-column", "b"]
+    done = vocablo("finetune", "regress", "-m", "bert:tiny", "--train", "numbers.csv", "--out", "n", *named, *SMALL)
+    assert done.code == 0, done.err
+    assert "held-out spearman" in done.out
+    assert 'vocablo predict "..." --model n' in done.out
+    asked = load("n")
+    told = json.loads(vocablo("predict", "sol luna", "--pair", "mar", "-m", "n", "--json").out)["results"]
+    assert told == as_json(asked.predict("sol luna", "mar"))
+    assert vocablo("predict", "sol luna", "--pair", "mar", "-m", "n").out == f"{told[0]['value']:.4f}\tsol luna | mar\n"
+    several = json.loads(vocablo("predict", "-", "--pair", "mar", "-m", "n", "--json", stdin="sol\nluna\n").out)[
+        "results"
+    ]
+    assert several == as_json(asked.predict(["sol", "luna"], ["mar", "mar"]))
+    assert vocablo("predict", "numbers.csv", "-m", "n", "--out", "n.csv", *named).code == 0
+    assert Path("n.csv").read_text(encoding="utf-8").splitlines()[0] == "id,value"
+    refused(vocablo("predict", "nowhere.csv", "-m", "n", "--out", "n.csv"), "no file nowhere.csv", early=False)
+    refused(vocablo("classify", "sol", "-m", "n"), "classify", "predict", early=False)
 
 
 @pytest.mark.parametrize(

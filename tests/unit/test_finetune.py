@@ -1,16 +1,19 @@
 """Fine-tuning whole, from files to a folder: results, several runs, what is resumed, and what is refused before work starts."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from task_examples import texts
+from task_models import learner
 from tiny_models import bert, wordpieces
 from vocablo import checkpoint
 from vocablo.api import finetune, load
 from vocablo.base.errors import ConfigError, DataError, TrainingError
+from vocablo.tasks import classify
 from vocablo.training.measuring import Measure
 
 FAST = (
@@ -166,6 +169,30 @@ def test_a_folder_with_another_label_set_is_refused_unless_a_fresh_head_is_asked
     with pytest.raises(DataError, match=r"aren't the model's .*lacks tal vez.*--fresh-head"):
         finetune("classify", out=tmp_path / "n", **given)
     assert finetune("classify", out=tmp_path / "n", fresh_head=True, **given).labels == ("no", "sí")
+
+
+def test_a_folders_head_goes_on_in_its_own_order_of_labels(train, tmp_path):
+    model, task, heads = learner(classify, "bert", texts(12))
+    swapped = classify.Task(task.reader, task.settings, ("tal vez", "no", "sí"))
+    checkpoint.save(tmp_path / "base", model, task.reader.tokenizer, dict(heads.items()), swapped.told())
+    given = dict(model=tmp_path / "base", train=train, out=tmp_path / "m", quiet=True)
+    result = finetune("classify", overrides=("train.steps=1", "train.lr=1e-12"), **given)
+    assert result.labels == ("tal vez", "no", "sí")
+    before, after = (load(tmp_path / name).classify([one.text for one in texts(12)]) for name in ("base", "m"))
+    assert [one.label for one in after] == [one.label for one in before]
+
+
+def test_a_head_of_other_parts_is_refused_unless_a_fresh_one_is_asked_for(train, tmp_path):
+    learn(train, tmp_path / "m")
+    given = dict(model=tmp_path / "m", train=train, features="last", overrides=("train.steps=1",), quiet=True)
+    with pytest.raises(ConfigError, match=r"The head in .*m isn't the one that these settings ask for.*--fresh-head"):
+        finetune("classify", out=tmp_path / "n", **given)
+    assert finetune("classify", out=tmp_path / "n", fresh_head=True, **given).runs
+
+
+def test_labels_of_examples_that_lots_hold_out_are_known(tmp_path):
+    path = table(tmp_path / "train.csv", [replace(one, label=f"la {one.id}") for one in texts(20)])
+    assert len(learn(path, tmp_path / "m", dry_run=True).labels) == 20
 
 
 @pytest.mark.parametrize(

@@ -4,33 +4,21 @@ import numpy as np
 import pytest
 import torch
 
+import task_models
 from task_examples import texts
-from tiny_models import bert, counted, gpt, kind, lstm, wordpieces
+from task_models import FAMILIES, started
+from tiny_models import bert, counted, gpt, kind
 from vocablo.base.errors import ConfigError, DataError
 from vocablo.contract import Tokens
 from vocablo.data.examples import TextExample
 from vocablo.tasks import classify
 from vocablo.tasks._fitting import check_family, fitted, grown
 from vocablo.tasks._lesson import Lesson
-from vocablo.tasks._reading import Reader, ReadSettings
 from vocablo.tasks._task import passes
-
-FAMILIES = {"bert": (bert, wordpieces), "gpt": (gpt, lambda: kind("bpe")), "lstm": (lstm, lambda: kind("word"))}
-
-
-def started(family, *, pooler=True, **settings):
-    """A fitted model of a family and its reader."""
-    build, tokenizer = FAMILIES[family]
-    tokenizer = tokenizer()
-    model, tokenizer = fitted(build(tokenizer.size), tokenizer, pooler=pooler)
-    return model.eval(), Reader(model, tokenizer, ReadSettings(**settings))
 
 
 def learner(family, examples, several=False, **settings):
-    model, reader = started(family, **settings)
-    config = classify.Config(several=several)
-    task = classify.Task(reader, config, classify.labels(examples, config, "train"))
-    return model, task, task.heads().eval()
+    return task_models.learner(classify, family, examples, {"several": several}, **settings)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

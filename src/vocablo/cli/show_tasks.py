@@ -13,11 +13,7 @@ from vocablo.views.terminal import format_number, table
 def finetuned(value: Any) -> str:
     """What was learnt, how good it is, and what to try next; or what a run would cost."""
     facts: list[tuple[str, object]] = [
-        (
-            "task",
-            value.task
-            + (f" ({', '.join(value.labels[:8])}{', ...' if len(value.labels) > 8 else ''})" if value.labels else ""),
-        ),
+        ("task", value.task + _labels(value.labels)),
         ("model", value.model),
         ("examples", f"{value.examples:,} to learn from, {value.dev_examples:,} held out"),
     ]
@@ -72,21 +68,23 @@ def scores(value: Any) -> str:
 def predictions(value: Any) -> str:
     """Predictions, one a line, or one with all its probabilities."""
     if not isinstance(value, list):
-        head = _label(value)
         rows = [(label, probability(prob)) for label, prob in sorted(value.probs.items(), key=lambda item: -item[1])]
-        return f"{head}\n{table(('label', 'p'), rows)}"
-    return "\n".join(f"{_label(one)}\t{_text(one)}" for one in value)
+        return f"{_line(value)[0]}\n{table(('label', 'p'), rows)}"
+    return "\n".join("\t".join(_line(one)) for one in value)
 
 
-def _label(one: Any) -> str:
+def _line(one: Any) -> tuple[str, str]:
+    """What was predicted, and of what, for a prediction of any task."""
+    text = one.text if one.pair is None else f"{one.text} | {one.pair}"
     if hasattr(one, "value"):
-        return f"{one.value:.4f}"
+        return f"{one.value:.4f}", text
     label = one.label if isinstance(one.label, str) else ", ".join(one.label) or "(none)"
-    return label if one.prob is None else f"{label}  {one.prob:.3f}"
+    return label if one.prob is None else f"{label}  {one.prob:.3f}", text
 
 
-def _text(one: Any) -> str:
-    return one.text if one.pair is None else f"{one.text} | {one.pair}"
+def _labels(labels: Any) -> str:
+    """The first labels in brackets; none where there is one output."""
+    return f" ({', '.join(labels[:8])}{', ...' if len(labels) > 8 else ''})" if len(labels) > 1 else ""
 
 
 def _first(measures: Any) -> str:

@@ -98,7 +98,11 @@ def classify(
 
 @app.command()
 def predict(
-    file: Annotated[str, typer.Argument(help="A file of the model's task; - reads lines of text from standard input.")],
+    file: Annotated[
+        str,
+        typer.Argument(help="A file of the model's task, or a text; - reads texts from standard input, one a line."),
+    ],
+    pair: Annotated[str | None, typer.Option(help="The second text, of a model for pairs.")] = None,
     model: Model = None,
     out: Annotated[Path | None, typer.Option(help="Write the predictions here, in the task's official format.")] = None,
     text_column: TextColumn = None,
@@ -110,12 +114,15 @@ def predict(
     dtype: Dtype = None,
     json: Json = False,
 ) -> None:
-    """What a fine-tuned model predicts for the examples of a file."""
+    """What a fine-tuned model predicts for the examples of a file, or (classes and numbers) for texts."""
     from vocablo import api
 
     asked = api.load(model_path(model), dtype=dtype)
-    if file == "-":
-        found = asked.predict(_lines(["-"]))
+    if out is not None and not Path(file).exists():
+        raise ConfigError(f"There is no file {file}: --out is for the predictions of a file.")
+    if not Path(file).exists() and (" " in file or pair is not None or file == "-"):
+        lines = _lines([file])
+        found = asked.predict(lines, None if pair is None else [pair] * len(lines))
     else:
         columns = _columns(text_column, pair_column, None, id_column, format, encoding, choice_columns)
         found = asked.predict_file(file, out, columns=columns, quiet=json)

@@ -60,8 +60,12 @@ class Task(Protocol):
         """The measures of predictions by name; the first is the one that models are chosen by."""
         ...
 
-    def tune(self, examples: Sequence[Any], predictions: Sequence[Any]) -> None:
-        """Fix what is fixed on held-out examples (a threshold), if anything is."""
+    def prepare(self, examples: Sequence[Any], heads: Heads, fresh: bool) -> None:
+        """Take from training examples what isn't learnt (a scale), for heads that are fresh or come from a folder."""
+        ...
+
+    def tune(self, examples: Sequence[Any], predictions: Sequence[Any]) -> Sequence[Any]:
+        """Fix what is fixed on held-out examples (a threshold); returns their predictions as they are with it."""
         ...
 
     def saved(self, heads: Heads) -> Heads:

@@ -105,6 +105,9 @@ class Task:
     def heads(self) -> nn.ModuleDict:
         return nn.ModuleDict({**self.reader.heads(), HEAD: linear(self.reader.width, len(self.labels))})
 
+    def prepare(self, examples: Sequence[TextExample], heads: Heads, fresh: bool) -> None:
+        """Nothing to take."""
+
     def encode(self, examples: Sequence[TextExample], where: str, *, learn: bool = False) -> Encoded:
         framed, cut = _texts.encode(self.reader, examples, where)
         return Encoded.of(framed, cut=cut, values=self._values(examples, where) if learn else None)
@@ -155,8 +158,9 @@ class Task:
             found["f1"] = f1(gold, given, positive=names[1], labels=names)
         return found | {"matthews": matthews(gold, given, labels=names)}
 
-    def tune(self, examples: Sequence[TextExample], predictions: Sequence[Classified]) -> None:
+    def tune(self, examples: Sequence[TextExample], predictions: Sequence[Classified]) -> Sequence[Classified]:
         """Nothing to fix."""
+        return predictions
 
     def saved(self, heads: Heads) -> Heads:
         return heads

@@ -31,6 +31,7 @@ from vocablo.tasks._fitting import check_family, fitted
 from vocablo.tasks._lesson import Lesson
 from vocablo.tasks._reading import Reader
 from vocablo.tasks._rows import Encoded
+from vocablo.tasks._task import Task
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.training.finetune_recipe import TASKS, Recipe, grid, settings_of
 from vocablo.training.finetune_start import Start
@@ -104,13 +105,12 @@ class FinetuneResult:
 
 @dataclass(frozen=True)
 class Material:
-    """What all runs share: the task's file and settings, its examples and labels, and the model they start from."""
+    """What all runs share: the task's file and settings, its examples, and the model they start from, with the labels."""
 
     module: Any
     settings: Any
     train: list[Any]
     dev: list[Any]
-    labels: tuple[str, ...]
     start: Start
     where: str
     dev_where: str
@@ -155,9 +155,10 @@ def prepare(recipe: Recipe, order: Order) -> Material:
         examples, dev = _held_out(examples, data.holdout, data.train)
         if dev:
             notes(f"no --dev: {len(dev):,} of the {len(dev) + len(examples):,} examples, drawn by lot, are held out")
-    labels = module.labels(examples, settings, data.train)
+    # Of one file all labels are known: lots may have put the only example of one among those held out.
+    labels = module.labels(examples if data.dev is not None else [*examples, *dev], settings, data.train)
     start = Start.of(recipe, module, labels, order.fresh_head, module.texts(examples))
-    return Material(module, settings, examples, dev, labels, start, data.train, dev_where)
+    return Material(module, settings, examples, dev, start, data.train, dev_where)
 
 
 def _held_out(examples: list[Any], share: float, where: str) -> tuple[list[Any], list[Any]]:
@@ -209,18 +210,17 @@ def _lesson(recipe: Recipe, material: Material) -> tuple[Any, Lesson, Tokenizer,
     pooler = material.module.POOLED and recipe.read.pooler(model.reads)
     had_pooler = bool(getattr(model.config, "pooler", False))
     model, tokenizer = fitted(model, tokenizer, pooler=pooler)
-    task = material.module.Task(Reader(model, tokenizer, recipe.read), material.settings, material.labels)
-    heads = task.heads()
-    if start.heads:
-        heads = nn.ModuleDict({name: copy.deepcopy(start.heads.get(name, head)) for name, head in heads.items()})
-    for name, parameter in model.named_parameters():
-        kept = task.reader.frozen and (had_pooler or not name.startswith("pooler."))
-        parameter.requires_grad_(not kept)
-    heads.requires_grad_(True)
+    task = material.module.Task(Reader(model, tokenizer, recipe.read), material.settings, material.start.labels)
     examples = material.train
     if recipe.data.fraction < 1:
         order = generator(seed, "fraction").permutation(len(examples))
         examples = [examples[i] for i in sorted(order[: max(1, round(recipe.data.fraction * len(order)))])]
+    heads = _heads(task, start, recipe.model)
+    task.prepare(examples, heads, fresh=not start.heads)
+    for name, parameter in model.named_parameters():
+        kept = task.reader.frozen and (had_pooler or not name.startswith("pooler."))
+        parameter.requires_grad_(not kept)
+    heads.requires_grad_(True)
     encoded = task.encode(examples, material.where, learn=True)
     held_out = task.encode(material.dev, material.dev_where, learn=True) if material.dev else None
     lesson = Lesson(task, encoded, heads, seed=seed, batch=recipe.train.batch, micro=recipe.train.micro)
@@ -228,6 +228,20 @@ def _lesson(recipe: Recipe, material: Material) -> tuple[Any, Lesson, Tokenizer,
         few = material.dev[:4]
         ordered(task.measures(few, task.predict(model, heads, few)), recipe.measure)
     return model, lesson, tokenizer, held_out
+
+
+def _heads(task: Task, start: Start, where: str) -> nn.ModuleDict:
+    """Fresh heads, or copies of those that the model came with. Raises ConfigError for ones of other parts or sizes."""
+    heads = task.heads()
+    if not start.heads:
+        return heads
+    shapes = {name: {key: value.shape for key, value in head.state_dict().items()} for name, head in heads.items()}
+    given = {name: {key: value.shape for key, value in head.state_dict().items()} for name, head in start.heads.items()}
+    if shapes != given:
+        raise ConfigError(
+            f"The head in {where} isn't the one that these settings ask for (features, crf): --fresh-head starts a new one."
+        )
+    return nn.ModuleDict({name: copy.deepcopy(head) for name, head in start.heads.items()})
 
 
 def _remark_on_heads(recipe: Recipe, material: Material, model: Any, lesson: Lesson, order: Order) -> None:
@@ -350,7 +364,7 @@ def _result(
         task=recipe.task["name"],
         model=recipe.model,
         out=out,
-        labels=material.labels,
+        labels=material.start.labels,
         parameters=0 if model is None else parameters(model),
         trained=0 if model is None else sum(one.numel() for one in model.parameters() if one.requires_grad),
         examples=len(material.train),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 from vocablo import checkpoint
 from vocablo.arpa.names import is_arpa
 from vocablo.base import registry
-from vocablo.base.errors import ConfigError, nearest
+from vocablo.base.errors import ConfigError, DataError, nearest
 from vocablo.data.labels import check_same
 from vocablo.inference.finetuned import labels_in
 from vocablo.inference.sentence_folder import sentence_folder
@@ -30,7 +30,7 @@ CONTEXT = 512  # of fresh weights, where read.context doesn't say
 class Start:
     """A loaded model, or how to make a fresh one; its tokenizer; and the task's heads where the folder has them.
 
-    ``found`` are the names of all heads that the folder has.
+    ``found`` are the names of all heads that the folder has, ``labels`` are in the order of the task's.
     """
 
     tokenizer: Tokenizer
@@ -39,6 +39,7 @@ class Start:
     module: Any = None
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
     found: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, recipe: Recipe, task: Any, labels: Sequence[str], fresh_head: bool, texts: Iterable[str]) -> Start:
@@ -49,7 +50,7 @@ class Start:
         """
         named = None if Path(recipe.model).exists() else fresh(recipe.model)
         if named is not None:
-            return cls._fresh(recipe, *named, texts)
+            return replace(cls._fresh(recipe, *named, texts), labels=tuple(labels))
         if own := [
             key
             for key in ("architecture", "tokenizer")
@@ -63,12 +64,15 @@ class Start:
             raise ConfigError(f"{recipe.model} has no tokenizer.json: put the model's tokenizer beside it.")
         heads: Mapping[str, nn.Module] = {}
         if task.HEAD in loaded.heads and not fresh_head:
-            try:
-                check_same(labels, labels_in(loaded), recipe.data.train)
-            except Exception as error:
-                raise type(error)(f"{error} (--fresh-head starts a new head on this model.)") from None
+            if labels:
+                known = labels_in(loaded)
+                try:
+                    check_same(labels, known, recipe.data.train)
+                except DataError as error:
+                    raise DataError(f"{error} (--fresh-head starts a new head on this model.)") from None
+                labels = known
             heads = loaded.heads
-        return cls(loaded.tokenizer, loaded.model, heads=heads, found=tuple(loaded.heads))
+        return cls(loaded.tokenizer, loaded.model, heads=heads, found=tuple(loaded.heads), labels=tuple(labels))
 
     @classmethod
     def _fresh(cls, recipe: Recipe, family: str, size: str, texts: Iterable[str]) -> Start:

@@ -66,7 +66,7 @@ class Measure(Watcher):
     def _values(self, task: Task, lesson: Lesson) -> dict[str, float]:
         with self.session.trainer.precision():
             predictions = task.predict(self.session.model, lesson.heads, self.examples)
-        task.tune(self.examples, predictions)
+        predictions = task.tune(self.examples, predictions)
         return ordered(task.measures(self.examples, predictions), self.by)
 
     def _better(self, loss: float, values: dict[str, float]) -> bool:

@@ -72,11 +72,7 @@ class Log(Watcher):
             lr=step.lr, grad_norm=step.grad_norm, tokens=step.tokens, seconds=round(step.seconds, 6),
             tokens_per_second=round(step.tokens_per_second, 1),
         )  # fmt: skip
-        best = self.session.best
-        self.progress.advance(
-            step.tokens,
-            f"step {step.step}, loss {step.loss:.4f}" + (f", best validation {best.loss:.4f}" if best else ""),
-        )
+        self.progress.advance(step.tokens, f"step {step.step}, loss {step.loss:.4f}" + _best(self.session.best))
 
     def end(self) -> None:
         if hasattr(self, "progress"):
@@ -87,6 +83,14 @@ class Log(Watcher):
 
     def restore(self, state: dict[str, Any]) -> None:
         self.tokens = state["tokens"]
+
+
+def _best(best: Best | None) -> str:
+    """The best evaluation so far: a task's measure by its name, of a pretext the loss."""
+    if best is None:
+        return ""
+    name, value = next(iter(best.measures.items()), ("loss", best.loss))
+    return f", best validation {name} {value:.4f}"
 
 
 class Evaluate(Watcher):

@@ -114,6 +114,23 @@ def test_a_folder_takes_the_place_of_another(tmp_path):
     assert os.listdir(tmp_path) == ["model"]
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_files_have_the_mode_that_the_umask_says_whatever_wrote_them(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        with files.replacing(tmp_path / "model") as temporary:
+            (temporary / "inner").mkdir(parents=True)
+            for name, own in (("a", 0o600), ("inner/b", 0o644)):
+                (temporary / name).touch()
+                (temporary / name).chmod(own)
+        files.write_text(tmp_path / "c.txt", "hola")
+    finally:
+        os.umask(before)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(path.name for path in written) == ["a", "b", "c.txt"]
+    assert {path.stat().st_mode & 0o777 for path in written} == {mode}
+
+
 def test_sweep_puts_back_what_a_killed_writer_had_moved_aside(tmp_path):
     aside = tmp_path / ".tmp-old-model"
     aside.mkdir()

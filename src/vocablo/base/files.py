@@ -1,5 +1,6 @@
 """Files that are whole or absent: written under a temporary name, flushed to the disk, renamed.
 
+Their mode is the one that the umask says, whatever wrote them (safetensors makes files that only their owner can read).
 A killed process leaves at most a ``.tmp-*`` name behind, which the next writer of the same folder removes. A full disk or
 a folder without permission is a ``StorageError`` that says how much room is needed, and the old file stays.
 """
@@ -10,6 +11,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,6 +82,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with storage_errors(path):
             yield temporary
+            _open_to_others(temporary)
             _flush(temporary)
             if path.is_dir() and temporary.is_dir():
                 aside = path.parent / f"{TEMPORARY}old-{path.name}"
@@ -114,9 +117,27 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [inner for inner in path.rglob("*") if inner.is_file()]
+
+
+def _open_to_others(path: Path) -> None:
+    """Give files the mode of an ordinary new one, which is learnt from one: asking for the umask would change it."""
+    probe = path.with_name(f"{path.name}-mode")
+    _remove(probe)
+    handle = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
+    finally:
+        os.close(handle)
+        _remove(probe)
+    for file in _files(path):
+        if stat.S_IMODE(file.stat().st_mode) != mode:
+            file.chmod(mode)
+
+
 def _flush(path: Path) -> None:
-    files = [path] if path.is_file() else [inner for inner in path.rglob("*") if inner.is_file()]
-    for file in files:
+    for file in _files(path):
         handle = os.open(file, os.O_RDONLY)
         try:
             os.fsync(handle)

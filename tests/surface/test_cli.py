@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from command_line import material, refused, vocablo
 from vocablo import api
 from vocablo.cli.arguments import spread
+from vocablo.cli.main import app
+from vocablo.text.kinds import DEFAULT_VOCAB, WORDPIECE_VOCABS
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,6 +31,29 @@ def test_help_is_quick_and_loads_no_torch():
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "[]"
         assert done.stderr == ""
+
+
+def commands(command, path=()):
+    """A command and all below it, with their names."""
+    yield command, path
+    for name, one in getattr(command, "commands", {}).items():
+        yield from commands(one, (*path, name))
+
+
+def test_help_shows_every_text_whole(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    plain = lambda text: " ".join(text.replace("`", "").replace("│", " ").split())  # noqa: E731
+    for command, path in commands(typer.main.get_command(app)):
+        shown = plain(vocablo(*path, "--help").out)
+        texts = [command.help, *(getattr(parameter, "help", None) for parameter in command.params)]
+        assert [text for text in texts if text and plain(text) not in shown] == []
+
+
+def test_the_help_says_how_large_a_vocabulary_is():
+    shown = vocablo("tokenizer", "train", "--help").out
+    sizes = [DEFAULT_VOCAB, *(size for _, size in WORDPIECE_VOCABS)]
+    texts = [*map(str, sizes), *(f"{least // 10**6}M" for least, _ in WORDPIECE_VOCABS)]
+    assert [text for text in texts if text not in shown] == []
 
 
 def test_without_a_command_the_help_is_shown():

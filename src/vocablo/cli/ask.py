@@ -127,7 +127,7 @@ def generate(
     dtype: Dtype = None,
     json: Json = False,
 ) -> None:
-    """Continue a text until <end>, streaming."""
+    """Continue a text until its end, streaming."""
     loaded = _asked(model, dtype, interpolate, weight)
     written = loaded.generate  # refused here by a model that writes nothing
     options = dict(

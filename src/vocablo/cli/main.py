@@ -21,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # of which [default: ...] is no tag, so that it is shown
     help="The language-model workbench: train from your own text, then ask for the next word, a score, a continuation.",
     epilog="Start with: vocablo demo",
 )
@@ -80,7 +81,11 @@ def tokenizer_train(
     out: Annotated[Path, typer.Option(help="Folder for tokenizer.json.")],
     kind: Annotated[str, typer.Option(help="char, byte, word, bpe, wordpiece or unigram.")] = "bpe",
     vocab: Annotated[
-        int | None, typer.Option(help="Vocabulary size. [default: 8000 for sub-words; all words or characters]")
+        int | None,
+        typer.Option(
+            help="Vocabulary size. [default: all words or characters; up to 8000 pieces, of wordpiece up to 16000 from 20M "
+            "characters of text on and 30000 from 200M on]"
+        ),
     ] = None,
     min_count: Annotated[int, typer.Option(help="Words or pieces seen less often are left out.")] = 1,
     lowercase: Annotated[bool, typer.Option(help="Lower-case the text (accents and ñ stay).")] = False,

@@ -128,6 +128,29 @@ def test_berts_objective_from_text_to_transformers(texts, tmp_path):
     torch.testing.assert_close(head, out.seq_relationship_logits, atol=1e-5, rtol=1e-5)
 
 
+def test_the_closing_perplexity_has_the_units_that_the_perplexity_verb_finds(tmp_path):
+    text, unseen = tmp_path / "text.txt", tmp_path / "unseen.txt"
+    for path, first in ((text, 0), (unseen, 300)):
+        lines = [line.capitalize() for line in islice(Grammar().text(0, first + 300), first, first + 300)]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data = {"documents": "line", "validation_text": [unseen]}
+    for family, more, bytes_too in (
+        ("gpt", {"overrides": [*SMALL, "data.order=documents", "context=512", "tokenizer.vocab=300"], "steps": 3}, True),
+        ("gpt", {"overrides": [*SMALL, "data.order=documents", "context=512", "tokenizer.lowercase=true"], "steps": 3}, False),
+        ("ngram", {}, False),
+    ):  # fmt: skip
+        out = tmp_path / f"{family}-{bytes_too}"
+        result = api.pretrain(family, text=text, out=out, data=data, quiet=True, **more)
+        found = api.load(out).perplexity(unseen, documents="line")
+        assert result.word_perplexity == pytest.approx(found.word_perplexity, rel=1e-4)
+        assert result.perplexity == pytest.approx(found.perplexity, rel=1e-4)
+        assert (found.bits_per_byte is not None) is bytes_too
+        assert result.bits_per_byte == (pytest.approx(found.bits_per_byte, rel=1e-4) if bytes_too else None)
+    masked = pretrain("bert", text, tmp_path / "bert", "pretext=masked", data=data, steps=1)
+    assert masked.perplexity is not None
+    assert masked.word_perplexity is masked.bits_per_byte is None
+
+
 def test_several_seeds_and_a_dry_run(texts, tmp_path):
     result = pretrain("bert", texts, tmp_path / "m", seeds=(1, 2), steps=3)
     assert [one.seed for one in result.seeds] == [1, 2]

@@ -220,6 +220,10 @@ def pretrain_result(value: Any) -> str:
         )
         unit = "hidden token" if value.perplexity_of == "masked" else "token"
         facts.append(("held-out perplexity", f"{value.perplexity:.2f} per {unit}{spread}"))
+    if value.word_perplexity is not None:
+        facts.append(("", f"{format_number(value.word_perplexity)} per word"))
+    if value.bits_per_byte is not None:
+        facts.append(("held-out bits", f"{value.bits_per_byte:.4f} per byte"))
     for name in value.seeds[0].accuracy if value.seeds else ():
         shares = [one.accuracy[name] for one in value.seeds]
         facts.append((f"{name.replace('_', ' ')} told", f"{sum(shares) / len(shares):.1%} of held-out pairs"))

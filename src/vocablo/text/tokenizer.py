@@ -248,6 +248,11 @@ class Tokenizer:
         ]
 
     @cached_property
+    def exact(self) -> bool:
+        """Whether tokens spell a text out, with its case and white space, but for unknown ones."""
+        return self.spelling not in ("words", "wordpiece") and self.pipeline["normalizer"] is None
+
+    @cached_property
     def _word_tables(self) -> tuple[WordTable, words.Shapes]:
         special = {self.vocabulary[index] for index in self.special_ids}
         return words.tables(self.vocabulary, self.spelling, special, self.roles.unk)

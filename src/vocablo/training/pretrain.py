@@ -22,6 +22,7 @@ from vocablo.base.errors import ConfigError, TrainingError
 from vocablo.base.progress import tell
 from vocablo.data.readers import read_documents
 from vocablo.inference.generate import GenerateSettings, generate
+from vocablo.measures.likelihood import Likelihood
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.training.counting import count
 from vocablo.training.heads import OUTPUT, POOLER, heads_of, remark
@@ -56,7 +57,9 @@ class Order:
 class SeedResult:
     """One run: its validation loss in nats (the best evaluation's), its parts, and how it ended.
 
-    ``perplexity`` is of the tokens told, where there are any; ``accuracy`` the share of labels told rightly.
+    ``perplexity`` is of the tokens told, where there are any; ``accuracy`` the share of labels told rightly. Where tokens
+    are told from those before them, their probability is that of the text: ``word_perplexity`` and ``bits_per_byte`` are
+    the same number in units that don't depend on the tokenizer (``measures.likelihood``; None where they would mislead).
     """
 
     seed: int
@@ -68,13 +71,16 @@ class SeedResult:
     perplexity: float | None = None
     terms: dict[str, float] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
+    word_perplexity: float | None = None
+    bits_per_byte: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PretrainResult:
     """What was trained, or what would be (``plan``). Perplexity is per token told of the held-out part.
 
-    ``perplexity_of`` says which tokens these are: all (``causal``), or the hidden ones (``masked``).
+    ``perplexity_of`` says which tokens these are: all (``causal``), or the hidden ones (``masked``). All that is measured
+    is the mean over the seeds.
     """
 
     family: str
@@ -91,6 +97,8 @@ class PretrainResult:
     seeds: tuple[SeedResult, ...]
     plan: Plan | None
     next: tuple[str, ...]
+    word_perplexity: float | None = None
+    bits_per_byte: float | None = None
 
 
 def run(recipe: Recipe, origin: dict[str, str], order: Order) -> PretrainResult:
@@ -236,6 +244,7 @@ def _descend(
     watchers.append(Report(lambda session: _report(recipe, session, material)))
     result = train(model, pretext, recipe.train, folder, watchers, material.tokenizer, resume)
     best, words = result.best, pretext.perplexity_of
+    per_word, per_byte = _units(None if best is None else best.terms.get("causal"), material)
     return SeedResult(
         seed=recipe.train.seed,
         out=str(out),
@@ -246,6 +255,8 @@ def _descend(
         perplexity=None if best is None or words is None else perplexity(best.terms[words]),
         terms={} if best is None else best.terms,
         accuracy={} if best is None else best.accuracy,
+        word_perplexity=per_word,
+        bits_per_byte=per_byte,
     )
 
 
@@ -256,7 +267,22 @@ def _count(
     begun = time.perf_counter()
     loss = count(recipe, origin, model, material, out, quiet=order.quiet)
     told = None if loss is None else math.exp(loss)
-    return SeedResult(recipe.train.seed, str(out), loss, 0, time.perf_counter() - begun, "counted", told)
+    seconds = time.perf_counter() - begun
+    word, byte = _units(loss, material)
+    return SeedResult(
+        recipe.train.seed, str(out), loss, 0, seconds, "counted", told, word_perplexity=word, bits_per_byte=byte
+    )
+
+
+def _units(nats: float | None, material: Material) -> tuple[float | None, float | None]:
+    """``nats`` per token of the held-out text, told by the chain rule, as perplexity per word and bits per byte."""
+    if nats is None or material.held_out is None:
+        return None, None
+    counts = material.held_out.counts
+    words = counts.words + counts.documents  # each boundary is one of both, as everywhere
+    exact = material.tokenizer.exact
+    found = Likelihood(-nats * counts.tokens, counts.tokens, words, counts.bytes, counts.unknown, exact)
+    return found.word_perplexity, found.bits_per_byte
 
 
 def _report(recipe: Recipe, session: Session, material: Material) -> None:
@@ -304,6 +330,8 @@ def _result(
     plan: Plan | None,
 ) -> PretrainResult:
     perplexities = [one.perplexity for one in results if one.perplexity is not None]
+    per_word = [one.word_perplexity for one in results if one.word_perplexity is not None]
+    per_byte = [one.bits_per_byte for one in results if one.bits_per_byte is not None]
     words = "causal"
     if results and results[0].terms:
         words = next(iter(results[0].terms))
@@ -322,4 +350,6 @@ def _result(
         seeds=tuple(results),
         plan=plan,
         next=tuple(f"{verb} --model {results[0].out}" for verb in ASK[model.reads]) if results else (),
+        word_perplexity=statistics.fmean(per_word) if per_word else None,
+        bits_per_byte=statistics.fmean(per_byte) if per_byte else None,
     )

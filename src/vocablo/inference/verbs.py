@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from vocablo.base.errors import ConfigError
 from vocablo.text.tokenizer import Tokenizer
+
+WAYS = ("left_model", "encoder", "finetuned")  # the files of this room whose classes can be asked
 
 
 class MissingVerb(ConfigError, AttributeError):
@@ -37,9 +40,16 @@ class Asked:
             raise MissingVerb(f"{verb} needs {reason}: the verbs of this model are {', '.join(self.verbs)}.")
 
     def __getattr__(self, name: str) -> Any:
-        if any(name in _methods(kind) for kind in Asked.__subclasses__()):
+        if not name.startswith("_") and any(name in _methods(kind) for kind in _kinds()):
             raise MissingVerb(f"{name} asked of {self.what}: its verbs are {', '.join(self.verbs)}.")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+def _kinds() -> list[type]:
+    """All that can be asked, whatever of it has been imported by now."""
+    for file in WAYS:
+        importlib.import_module(f"{__package__}.{file}")
+    return Asked.__subclasses__()
 
 
 def _methods(kind: type) -> list[str]:

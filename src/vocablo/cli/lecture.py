@@ -23,7 +23,7 @@ def claim(
     seed: Annotated[int, typer.Option(help="Seed of the text, the masks and the weights.")] = 0,
     json: Json = False,
 ) -> None:
-    """One of the lecture's claims of the Transformer, tried in a minute or two on the embedded corpus."""
+    """One of the lecture's claims of the Transformer, tried in a few minutes on the embedded corpus."""
     from vocablo.evaluation import claims
 
     show.result(claims.run(name, steps=steps, seed=seed, quiet=json), json, show.claim, html=html)

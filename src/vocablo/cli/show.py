@@ -27,7 +27,7 @@ def result(value: Any, json: bool, text: Callable[[Any], str], html: Path | None
     if html is not None:
         from vocablo.views.page import page
 
-        into_file(html, page("Vocablo", [value._repr_html_()]))
+        into_file(html, value.html() if hasattr(value, "html") else page("Vocablo", [value._repr_html_()]))
     if json:
         data = as_json(value)
         say(json_module.dumps(data if isinstance(data, dict) else {"results": data}, ensure_ascii=False))

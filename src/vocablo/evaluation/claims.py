@@ -1,4 +1,4 @@
-"""What the lecture claims of the Transformer, each as an experiment of a minute or two on the embedded grammar.
+"""What the lecture claims of the Transformer, each as an experiment of a few minutes on the embedded grammar.
 
     order    without positions an encoder can't tell "Juan golpeó a Pedro" from "Pedro golpeó a Juan"
     length   sinusoidal encodings go on beyond the length that was trained, a learned table doesn't
@@ -218,13 +218,14 @@ def length(steps: int, seed: int, quiet: bool) -> Outcome:
         losses = [held_out(model, _pretext(store, seed, context), unseen) for context in lengths]
         rows.append((kind, *(f"{loss:.3f}" for loss in losses)))
         lines.append(Series(kind, tuple(zip(map(float, lengths), losses, strict=True))))
+    marks = {float(context): f"{context}{' (trained)' * (context == trained)}" for context in lengths}
     return (
         "Las codificaciones sinusoidales escalan a secuencias de cualquier longitud; un embedding aprendido requiere una "
         "longitud fija: rows of a learned table beyond the trained length were never trained.",
         f"Trained on blocks of {trained} tokens for {steps} steps; the loss of held-out blocks of 16 to {longest}.",
         ("positions", *(f"{context} tokens" for context in lengths)),
         rows,
-        {"Held-out loss by length": curves(lines, x="tokens in a sequence", y="nats")},
+        {"Held-out loss by length": curves(lines, x="tokens in a sequence", y="nats", marks=marks)},
     )
 
 

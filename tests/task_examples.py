@@ -1,6 +1,8 @@
 """Small examples of every task, and models to learn them on."""
 
-from vocablo.data.examples import TextExample
+import zlib
+
+from vocablo.data.examples import TaggedExample, TextExample
 
 WORDS = ("sol", "luna", "mar", "río", "monte", "nube", "pan", "queso")
 
@@ -21,3 +23,22 @@ def numbers(count=32):
         TextExample(one.id, one.text, one.pair, 1000.0 + 37 * (int(one.id) * 7 % 37))
         for one in texts(count, pairs=True)
     ]
+
+
+TAGS = ("O", "B-LUGAR", "I-LUGAR", "B-COSA")
+
+
+def tagged(count=32):
+    """Sentences whose tags follow no rule, but each marks whole spans; a word's tag is told by it and those before it.
+
+    So a model that reads from the left can know them too.
+    """
+    made = []
+    for i in range(count):
+        words = tuple(texts(count)[i].text.split()) + (("nubosísimo",) if i % 4 == 0 else ())
+        tags = ["O"]
+        for j in range(len(words)):
+            tag = TAGS[zlib.crc32(" ".join(words[: j + 1]).encode()) % len(TAGS)]
+            tags.append("O" if tag.startswith("I") and not tags[-1].endswith("LUGAR") else tag)
+        made.append(TaggedExample(str(i), words, tuple(tags[1:]), document=i // 4))
+    return made

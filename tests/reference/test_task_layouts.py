@@ -7,15 +7,16 @@ import pytest
 import torch
 import transformers
 
-from task_examples import numbers, texts
+from task_examples import numbers, tagged, texts
 from task_models import learner
 from tiny_models import bert, wordpieces
 from vocablo import checkpoint
 from vocablo.api import load
 from vocablo.inference.finetuned import TaskModel, task_in
-from vocablo.tasks import classify, regress
+from vocablo.tasks import classify, regress, tag
 from vocablo.tasks._fitting import fitted
 from vocablo.tasks._reading import Reader, ReadSettings
+from vocablo.tasks._words import windows
 
 SHAPE = dict(
     vocab_size=64, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40,
@@ -124,6 +125,50 @@ def test_their_pipelines_classify_and_estimate_from_our_folders(tmp_path):
             else:
                 assert found["label"] == one.label
                 assert found["score"] == pytest.approx(one.prob, abs=1e-5)
+
+
+def token_logits(folder, kind, framed):
+    """Scores of transformers' own class for every token of a sequence."""
+    model = getattr(transformers, kind).from_pretrained(folder).eval()
+    with torch.no_grad():
+        found = model(input_ids=torch.tensor([framed[0]]), token_type_ids=torch.tensor([framed[1]]))
+    return model, found
+
+
+def test_they_tag_from_our_folder_as_we_do(tmp_path):
+    examples = tagged(6)
+    model, task, heads = learner(tag, "bert", examples)
+    checkpoint.save(tmp_path / "m", model, task.reader.tokenizer, dict(heads.items()), task.told())
+    again = load(tmp_path / "m")
+    made = windows(again.task.reader, examples, 0, last=False, where="here")
+    for window, one in zip(made, again.task.predict(again.model, again.heads, examples), strict=True):
+        found, logits = token_logits(tmp_path / "m", "BertForTokenClassification", window.framed)
+        best = logits.logits[0, list(window.at)].double().softmax(1).max(1)
+        assert one.probs == pytest.approx(best.values.tolist(), abs=1e-5)
+        assert one.tags == tuple(found.config.id2label[k] for k in best.indices.tolist())
+
+
+def test_their_tagger_is_asked_here_and_their_pipeline_takes_ours(tmp_path):
+    names = dict(enumerate(("O", "B-PER", "I-PER")))
+    config = transformers.BertConfig(**SHAPE, id2label=names, label2id={name: i for i, name in names.items()})
+    torch.manual_seed(0)
+    model = transformers.BertForTokenClassification(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.3)
+    model.save_pretrained(tmp_path)
+    wordpieces().save(tmp_path)
+    asked = load(tmp_path)
+    assert asked.labels == ("O", "B-PER", "I-PER")
+    checkpoint.save(tmp_path / "ours", asked.model, asked.tokenizer, asked.heads, asked.task.told())
+    text = "el gato come piñones y queso"
+    (one,) = asked.tag(text)
+    for folder in (tmp_path, tmp_path / "ours"):
+        pipeline = transformers.pipeline("token-classification", model=str(folder), device="cpu", ignore_labels=[])
+        first = {found["start"]: found for found in reversed(pipeline(text))}
+        starts = [text.index(word) for word in one.words]
+        assert [first[start]["entity"] for start in starts] == list(one.tags)
+        assert [float(first[start]["score"]) for start in starts] == pytest.approx(one.probs, abs=1e-5)
 
 
 def test_a_head_that_their_class_cant_have_is_saved_in_our_layout(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from command_line import refused, vocablo
-from task_examples import numbers, texts
+from task_examples import numbers, tagged, texts
 from tiny_models import bert, wordpieces
 from vocablo import checkpoint
 from vocablo.api import load
@@ -92,6 +92,25 @@ def test_a_number_of_a_text_or_of_a_pair(learnt):
     assert Path("n.csv").read_text(encoding="utf-8").splitlines()[0] == "id,value"
     refused(vocablo("predict", "nowhere.csv", "-m", "n", "--out", "n.csv"), "no file nowhere.csv", early=False)
     refused(vocablo("classify", "sol", "-m", "n"), "classify", "predict", early=False)
+
+
+def test_tags_of_sentences(learnt):
+    lines = ["\n".join(map(" ".join, zip(one.words, one.tags, strict=True))) for one in tagged(20)]
+    Path("t.conll").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    done = vocablo("finetune", "tag", "-m", "bert", "--train", "t.conll", "--out", "t", "train.epochs=1")
+    assert done.code == 0, done.err
+    assert "held-out f1" in done.out
+    asked = load("t")
+    assert json.loads(vocablo("tag", "El sol.", "-m", "t", "--json").out) == as_json(asked.tag("El sol.")[0])
+    several = json.loads(vocablo("tag", "-", "-m", "t", "--json", stdin="sol\n\nmar luna\n").out)["results"]
+    assert several == as_json(asked.tag(["sol", "mar luna"]))
+    assert asked.tag("El sol.")[0].tags[1] in vocablo("tag", "El sol.", "-m", "t").out
+    assert vocablo("predict", "t.conll", "-m", "t", "--out", "p.conll").code == 0
+    assert len(Path("p.conll").read_text(encoding="utf-8").splitlines()[0].split()) == 2
+    assert asked.tag([tagged(1)[0].words])[0].tags[0] in vocablo("predict", "t.conll", "-m", "t").out.split("\t")[0]
+    refused(vocablo("predict", "t.conll", "-m", "t", "--out", "p.csv"), ".conll", "p.csv", early=False)
+    refused(vocablo("tag", " ", "-m", "t"), "Sentence 0 has no words", early=False)
+    refused(vocablo("predict", "el sol", "-m", "t"), "predict needs", "tag", early=False)
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,22 @@ def predictions(value: Any) -> str:
     return "\n".join("\t".join(_line(one)) for one in value)
 
 
+def tagged(value: Any) -> str:
+    """Words with their tags, and the spans that they mark."""
+    if isinstance(value, list):
+        return "\n\n".join(map(tagged, value))
+    rows = [
+        (word, tag, probability(prob)) for word, tag, prob in zip(value.words, value.tags, value.probs, strict=True)
+    ]
+    lines = [table(("word", "tag", "p"), rows)]
+    lines += [f"  {one.type}: {one.text}" for one in value.spans]
+    return "\n".join(lines)
+
+
 def _line(one: Any) -> tuple[str, str]:
     """What was predicted, and of what, for a prediction of any task."""
+    if hasattr(one, "tags"):
+        return " ".join(one.tags), " ".join(one.words)
     text = one.text if one.pair is None else f"{one.text} | {one.pair}"
     if hasattr(one, "value"):
         return f"{one.value:.4f}", text

@@ -16,9 +16,11 @@ from vocablo.cli.options import Dtype, Encoding, Json, Model
 
 app = typer.Typer()
 
-TextColumn = Annotated[str | None, typer.Option(help="The column of the text. [default: text]")]
+TextColumn = Annotated[str | None, typer.Option(help="The column of the text, or words. [default: text]")]
 PairColumn = Annotated[str | None, typer.Option(help="The column of the second text of a pair. [default: none]")]
-LabelColumn = Annotated[str | None, typer.Option(help="The column of the label or number. [default: label]")]
+LabelColumn = Annotated[
+    str | None, typer.Option(help="The column of the label, number or tags. [default: label; of CoNLL the last]")
+]
 IdColumn = Annotated[str | None, typer.Option(help="The column of the example's id. [default: its place, from 0]")]
 Format = Annotated[str | None, typer.Option(help="table, glue:NAME (glue:cola), or a format of the task's own.")]
 
@@ -94,6 +96,20 @@ def classify(
     lines = _lines(texts)
     found = api.load(model_path(model), dtype=dtype).classify(lines, None if pair is None else [pair] * len(lines))
     show.result(found[0] if len(found) == 1 else found, json, show_tasks.predictions)
+
+
+@app.command()
+def tag(
+    texts: Annotated[list[str], typer.Argument(help="Sentences; - reads them from standard input, one a line.")],
+    model: Model = None,
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """The tags of a sentence's words (entities, parts of speech), from a model that was fine-tuned to tag."""
+    from vocablo import api
+
+    found = api.load(model_path(model), dtype=dtype).tag(_lines(texts))
+    show.result(found[0] if len(found) == 1 else found, json, show_tasks.tagged)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from vocablo.base.config import build
 from vocablo.base.errors import CheckpointError, ConfigError
 from vocablo.base.progress import Progress, tell
 from vocablo.checkpoint import Loaded
-from vocablo.data.examples import TextExample
+from vocablo.data.examples import TaggedExample, TextExample
 from vocablo.inference.verbs import Asked
 from vocablo.tasks._reading import Reader, ReadSettings
 from vocablo.tasks._task import Task
@@ -94,6 +94,15 @@ class TaskModel(Asked):
         """The label, or labels, of each text, or of each pair of texts."""
         self._need("classify")
         return self._predict(_examples(texts, pairs))
+
+    def tag(self, texts: str | Sequence[str] | Sequence[Sequence[str]]) -> list[Any]:
+        """The tags of each sentence's words; a sentence is a text, whose words and marks are set apart, or its words."""
+        self._need("tag")
+        given: Sequence[Any] = [texts] if isinstance(texts, str) else texts
+        words = [self.module.words_of(one) if isinstance(one, str) else tuple(one) for one in given]
+        if empty := [place for place, one in enumerate(words) if not one]:
+            raise ConfigError(f"Sentence {empty[0]} has no words.")
+        return self._predict([TaggedExample(str(place), one) for place, one in enumerate(words)])
 
     def predict(self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None) -> list[Any]:
         """What the model's task tells of each text, or pair of texts."""

@@ -25,7 +25,7 @@ from vocablo.measures.measurement import Measurement
 from vocablo.tasks._reading import Heads, Reader
 from vocablo.tasks._rows import Encoded, Ints
 
-Advance = Callable[[int], None]  # told how many examples more are done
+Advance = Callable[[float], None]  # told how many examples more are done
 
 
 class Task(Protocol):
@@ -97,6 +97,11 @@ def passes(
             yield which, reader.read(model, heads, tokens), tokens.fences, counts
             if advance is not None:
                 advance(len(which))
+
+
+def in_parts(advance: Advance | None, examples: int, windows: int) -> Advance | None:
+    """What is told of windows, as the parts of examples that they are."""
+    return None if advance is None else lambda done: advance(done * examples / max(1, windows))
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """The commands that ask an encoder: the JSON is the Python result, and a question that can't be answered is one line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from command_line import refused, vocablo
 from tiny_models import TEXTS, bert, gpt, wordpieces
@@ -133,6 +135,57 @@ def test_vectors_are_written():
 )
 def test_questions_that_can_not_be_answered(given, words):
     refused(vocablo(*given), *words, early="long.txt" not in given)
+
+
+DENSE, WORDS = "bert.encoder.layer.0.output.dense.weight", "bert.embeddings.word_embeddings.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tensors: tensors.pop(DENSE), ["they lack", DENSE]),
+        (lambda tensors: tensors.update({"bert.new.weight": torch.zeros(3)}), ["they have", "bert.new.weight"]),
+        (lambda tensors: tensors.update({DENSE: torch.zeros(3, 4)}), [DENSE, "[3, 4]", "[16, 64]"]),
+        (lambda tensors: tensors.update({WORDS: tensors[WORDS][:-5].clone()}), [WORDS, "config.json asks for"]),
+    ],
+    ids=["missing", "extra", "shape", "vocabulary"],
+)
+def test_tensors_that_dont_fit_are_named(change, words, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree("bert", folder)
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    refused(vocablo("fill", MASKED, "-m", str(folder)), "model", *words)
+    further = ["pretrain", "bert", "--from", str(folder), "--text", "text.txt", "--out", str(tmp_path / "new")]
+    refused(vocablo(*further), *words)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_pickle_is_refused_with_the_way_to_convert_it(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree("bert", folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    words = ["pytorch_model.bin", "pickle", "BertForPreTraining.from_pretrained(FOLDER).save_pretrained(NEW)"]
+    refused(vocablo("fill", MASKED, "-m", str(folder)), *words)
+    refused(vocablo("pretrain", "bert", "--from", str(folder), "--text", "text.txt", "--out", "never"), *words)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--documents", "line"], ["documents of one sentence each", "--documents", "pretext.name=masked"]),
+        (["--documents", "file"], ["is one document", "pretext.name=masked"]),
+        (["pretext=masked", "model.embed.vocab=7"], ["tokenizer has", "vocabulary of 7", "don't belong together"]),
+        (["--recipe", "bert-continued"], ["trains a model further", "--from"]),
+    ],
+    ids=["sentences", "document", "vocabulary", "recipe"],
+)
+def test_pretraining_that_can_not_be(given, words, tmp_path):
+    Path("lines.txt").write_text("El gato come.\nLa luna brilla.\n" * 30, encoding="utf-8")
+    start = ["pretrain", "bert", "--text", "lines.txt", "--size", "tiny", "context=24", "--out", str(tmp_path / "m")]
+    refused(vocablo(*start, *given), *words, early=False)
+    assert not (tmp_path / "m" / "run" / "state.json").exists(), "no run was begun"
 
 
 def test_bfloat16_is_near():

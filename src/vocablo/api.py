@@ -24,6 +24,7 @@ from vocablo.inference.finetuned import TaskModel, task_in
 from vocablo.inference.interpolate import interpolate
 from vocablo.inference.left_model import LanguageModel
 from vocablo.inference.sentence_folder import sentence_folder
+from vocablo.inference.words import WordModel
 from vocablo.nn.quantize import quantize
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.training import finetune as finetuning
@@ -38,6 +39,7 @@ __all__ = [
     "EncoderModel",
     "LanguageModel",
     "TaskModel",
+    "WordModel",
     "describe",
     "evaluate",
     "evaluate_model",
@@ -54,7 +56,9 @@ __all__ = [
 DTYPES = ("fp32", "bf16", "int8")
 
 
-def load(folder_or_name: str | Path, *, dtype: str | None = None) -> LanguageModel | EncoderModel | TaskModel:
+def load(
+    folder_or_name: str | Path, *, dtype: str | None = None
+) -> LanguageModel | EncoderModel | TaskModel | WordModel:
     """A model from a folder, an ARPA file (``.arpa``, ``.arpa.gz``) or a hub name, ready to be asked what its family can do.
 
     A folder of sentence-transformers brings its own way of making vectors along. ``dtype`` is the precision of the weights: ``fp32`` (default), ``bf16``, or ``int8`` (see ``nn/quantize.py``).
@@ -74,6 +78,10 @@ def load(folder_or_name: str | Path, *, dtype: str | None = None) -> LanguageMod
         if dtype in ("bf16", "int8"):
             quantize(model, dtype)
         return LanguageModel(model, tokenizer)
+    if model.reads == "words":
+        if dtype not in (None, "fp32"):
+            raise ConfigError("Vectors of words are asked in fp32: leave dtype out.")
+        return WordModel(model, tokenizer)
     if model.reads != "both":
         raise ConfigError(f"{folder_or_name} reads {model.reads!r}, and nothing here can be asked of that yet.")
     if dtype == "int8":

@@ -9,7 +9,7 @@ import typer
 
 from vocablo.base.errors import ConfigError
 from vocablo.cli import show
-from vocablo.cli.arguments import model_path
+from vocablo.cli.arguments import fitting, model_path
 from vocablo.cli.options import Column, Documents, Dtype, Encoding, Json, Model, Text
 
 app = typer.Typer()
@@ -74,8 +74,11 @@ def embed(
     if text and out is None:
         raise ConfigError("Vectors of files go into a file: name it with --out vectors.npy (or .jsonl, .parquet).")
     asked = api.load(model_path(model), dtype=dtype)
+    if isinstance(asked, api.WordModel):
+        settings = fitting(asked.embed, settings)
     if out is None:
-        return show.result(asked.embed(texts or [], **settings), json, show.embeddings)
+        drawn = show.word_embeddings if isinstance(asked, api.WordModel) else show.embeddings
+        return show.result(asked.embed(texts or [], **settings), json, drawn)
     reading = {"documents": documents, "column": column, "encoding": encoding, "quiet": json}
     if texts:
         return show.result(asked.embed_texts(texts, out, quiet=json, **settings), json, show.description)
@@ -84,9 +87,11 @@ def embed(
 
 @app.command()
 def neighbors(
-    sentence: Annotated[str, typer.Argument(help='A sentence, e.g. "Saqué dinero del banco".')],
-    word: Annotated[str, typer.Argument(help="The word of it that is asked about.")],
-    text: Text,
+    sentence: Annotated[
+        str, typer.Argument(help='A sentence, e.g. "Saqué dinero del banco"; of word vectors, a word.')
+    ],
+    word: Annotated[str | None, typer.Argument(help="Encoders: the word of it that is asked about.")] = None,
+    text: Text = [],  # noqa: B006
     model: Model = None,
     k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
     layers: Layers = None,
@@ -98,14 +103,42 @@ def neighbors(
     dtype: Dtype = None,
     json: Json = False,
 ) -> None:
-    """The words in context that are nearest to a word in its context, searched in files of sentences."""
+    """The words nearest to a word: in context, searched in files of sentences (encoders), or by their vectors alone."""
     from vocablo import api
 
-    result = api.load(model_path(model), dtype=dtype).neighbors(
+    asked: Any = api.load(model_path(model), dtype=dtype)
+    neighbors = asked.neighbors
+    if isinstance(asked, api.WordModel):
+        given = {"word": word, "text": text or None, "layers": layers, "occurrence": occurrence, "same": same or None}
+        if unused := [name for name, value in given.items() if value is not None]:
+            raise ConfigError(
+                f"{unused[0]} is for encoders: a word's vector is the same everywhere; give one word alone."
+            )
+        return show.result(neighbors(sentence, k=k), json, show.near_words)
+    if word is None or not text:
+        raise ConfigError(
+            "Which word of the sentence, and among which texts? Give a sentence, one of its words, and --text."
+        )
+    result = neighbors(
         sentence, word, text, k=k, layers=numbers(layers) or (-1,), occurrence=occurrence, same=same,
         documents=documents, column=column, encoding=encoding, quiet=json,
     )  # fmt: skip
     show.result(result, json, show.neighbors)
+
+
+@app.command()
+def analogy(
+    first: Annotated[str, typer.Argument(help="hombre")],
+    second: Annotated[str, typer.Argument(help="is to this one: rey")],
+    third: Annotated[str, typer.Argument(help="as this one: mujer")],
+    model: Model = None,
+    k: Annotated[int, typer.Option("-k", help="How many.")] = 5,
+    json: Json = False,
+) -> None:
+    """Word vectors: the words that are to the third as the second is to the first."""
+    from vocablo import api
+
+    show.result(api.load(model_path(model)).analogy(first, second, third, k=k), json, show.analogy)
 
 
 @app.command()
@@ -123,8 +156,8 @@ def similarity(
     from vocablo import api
 
     given = {"pooling": pooling, "layers": numbers(layers)}
-    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    result = api.load(model_path(model), dtype=dtype).similarity(first, second, word=word, **settings)
+    asked = api.load(model_path(model), dtype=dtype)
+    result = asked.similarity(first, second, **fitting(asked.similarity, {"word": word, **given}))
     show.result(result, json, lambda value: f"{value.cosine:.4f}")
 
 

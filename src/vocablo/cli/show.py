@@ -143,6 +143,30 @@ def embeddings(value: Any) -> str:
     return f"{table(('text', f'{value.width} numbers'), rows)}\n  {how}{cut}"
 
 
+def word_embeddings(value: Any) -> str:
+    """Each text with the beginning of its vector, and how many words have none."""
+    rows = [
+        (text, " ".join(f"{number:.4f}" for number in vector[:5]) + (" ..." if value.width > 5 else ""))
+        for text, vector in zip(value.texts, value.vectors.tolist(), strict=True)
+    ]
+    unknown = f"; {value.unknown:,} of {value.words:,} words have none" if value.unknown else ""
+    how = "mean of the words' vectors" + (", length 1" if value.normalize else "") + unknown
+    return f"{table(('text', f'{value.width} numbers'), rows)}\n  {how}"
+
+
+def near_words(value: Any) -> str:
+    """The nearest words with their cosines."""
+    rows = [(one.word, f"{one.cosine:.4f}") for one in value.neighbors]
+    return f"{table((value.word, 'cosine'), rows)}\n  of {value.searched:,} words"
+
+
+def analogy(value: Any) -> str:
+    """The question, and the answers with their cosines."""
+    rows = [(one.word, f"{one.cosine:.4f}") for one in value.answers]
+    asked = f"{value.first} : {value.second} = {value.third} :"
+    return f"{table((asked, 'cosine'), rows)}\n  of {value.searched:,} words"
+
+
 def neighbors(value: Any) -> str:
     """The nearest words, each with its sentence."""
     rows = [

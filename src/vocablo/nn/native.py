@@ -1,6 +1,6 @@
-"""The compiled part, ``native.cpp``: built by the system's C++ compiler when it is first needed, and loaded with ctypes.
+"""The compiled parts, ``native.cpp`` and others: built by the system's C++ compiler when it is first needed, and loaded with ctypes.
 
-The library lies in the user's cache folder (``XDG_CACHE_HOME``, else ``~/.cache``) under a name that is a hash of the
+A library lies in the user's cache folder (``XDG_CACHE_HOME``, else ``~/.cache``) under a name that is a hash of the
 source, the compiler, its flags and the processor, so another machine that shares the folder builds its own. Everything that it does,
 torch can do as well, only slower: without a compiler, after a failed build or with ``VOCABLO_NATIVE=0`` there is no library and
 the callers go the other way. Its threads are torch's own where both use the same OpenMP, as on Linux.
@@ -96,23 +96,26 @@ def threads() -> int:
     return torch.get_num_threads() if os.getpid() == _PROCESS else 1
 
 
-@functools.cache
-def _library() -> ctypes.CDLL | None:
+def built(source: Path, without: str) -> ctypes.CDLL | None:
+    """The functions of a C++ file; None, with a warning that says what is done ``without`` them, where they can't be had."""
     compiler = _compiler()
     if compiler is None:
+        warnings.warn(f"There is no C++ compiler (c++, or $CXX): {without}.", stacklevel=3)
+        return None
+    try:
+        return ctypes.CDLL(str(_built(compiler, source)))
+    except (OSError, StorageError, subprocess.SubprocessError) as error:
         warnings.warn(
-            "There is no C++ compiler (c++, or $CXX): compact weights are multiplied by torch, which is slower.",
+            f"{source.name} wasn't built ({_reason(error)}): {without}. VOCABLO_NATIVE=0 keeps this quiet.",
             stacklevel=3,
         )
         return None
-    try:
-        loaded = ctypes.CDLL(str(_built(compiler)))
-    except (OSError, StorageError, subprocess.SubprocessError) as error:
-        warnings.warn(
-            f"native.cpp wasn't built ({_reason(error)}): compact weights are multiplied by torch, which is slower. "
-            "VOCABLO_NATIVE=0 keeps this quiet.",
-            stacklevel=3,
-        )
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    loaded = built(SOURCE, "compact weights are multiplied by torch, which is slower")
+    if loaded is None:
         return None
     pointer, int32, int64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     loaded.vocablo_product.argtypes = [ctypes.POINTER(Matrix), pointer, int32, pointer, int32]
@@ -129,17 +132,17 @@ def _compiler() -> list[str] | None:
     return None if found is None else [found, *asked[1:]]
 
 
-def _built(compiler: list[str]) -> Path:
+def _built(compiler: list[str], source: Path = SOURCE) -> Path:
     """The library's file, made unless it is there."""
-    key = "\0".join([SOURCE.read_text(encoding="utf-8"), *compiler, *FLAGS, _processor()])
-    path = _folder() / f"native-{hashlib.sha256(key.encode()).hexdigest()[:20]}.so"
+    key = "\0".join([source.read_text(encoding="utf-8"), *compiler, *FLAGS, _processor()])
+    path = _folder() / f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:20]}.so"
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     for number, threads in enumerate(OPENMP, 1):
         try:
             with replacing(path) as temporary:
-                command = [*compiler, *FLAGS, *threads, str(SOURCE), "-o", str(temporary)]
+                command = [*compiler, *FLAGS, *threads, str(source), "-o", str(temporary)]
                 subprocess.run(command, check=True, capture_output=True, text=True, timeout=SECONDS)
             break
         except subprocess.CalledProcessError:

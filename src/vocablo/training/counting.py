@@ -10,6 +10,7 @@ import torch
 
 from vocablo import checkpoint
 from vocablo.base import files
+from vocablo.base.errors import ConfigError
 from vocablo.base.progress import Progress
 from vocablo.data.store import Store
 from vocablo.inference.reading import carried
@@ -25,6 +26,8 @@ def count(
     recipe: Recipe, origin: dict[str, str], model: Any, material: Material, out: Path, *, quiet: bool
 ) -> float | None:
     """Fit a model into the run folder ``out``; returns its held-out loss in nats a token, when something is held out."""
+    if material.held_out is not None and model.reads != "left":
+        raise ConfigError(f"{recipe.family} has no loss on held-out text: leave it out (data.validation=0).")
     folder = RunFolder.create(out, recipe.model_dump(exclude_none=True), origin)
     try:
         with Progress("count", len(material.train.tokens), "tokens", quiet=quiet) as progress:

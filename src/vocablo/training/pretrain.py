@@ -113,7 +113,7 @@ def run(recipe: Recipe, origin: dict[str, str], order: Order) -> PretrainResult:
         objective = None if counted else choose(recipe, reads(start.module, start.config(recipe, PLACEHOLDER)))
         tokenizer = start.tokenizer or _kept(recipe, out, order)
         material = prepare(recipe, out / "run", tokenizer, keep=not order.dry_run, quiet=order.quiet)
-        config = start.config(recipe, material.tokenizer.size, material.tokenizer.end_id)
+        config = start.config(recipe, material.tokenizer.size, material.tokenizer)
         if objective is not None and not order.quiet:
             remark_on_repeats(material)
         if order.dry_run:
@@ -315,6 +315,7 @@ def parameters(model: Any) -> int:
 
 
 ASK = {
+    "words": ("vocablo neighbors WORD", "vocablo analogy A B C", "vocablo evaluate wordsim --data FOLDER"),
     "left": ('vocablo next "..."', 'vocablo generate "..."', "vocablo perplexity --text FILE"),
     "both": ('vocablo fill "... [MASK] ..."', 'vocablo score "..."', 'vocablo embed "..."'),
 }

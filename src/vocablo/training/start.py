@@ -53,13 +53,18 @@ class Start:
             raise ConfigError(f"{family} is counted and can't be trained further: count all texts together instead.")
         return cls(module, loaded.model, loaded.heads, _tokenizer(recipe, loaded))
 
-    def config(self, recipe: Recipe, vocab: int, boundary: int | None = None) -> Any:
-        """The model's configuration for a vocabulary; a family that has a ``boundary`` in it is told the tokenizer's."""
+    def config(self, recipe: Recipe, vocab: int, tokenizer: Tokenizer | None = None) -> Any:
+        """The model's configuration for a vocabulary.
+
+        A family that has a ``boundary`` or an ``unknown`` token in its configuration is told the tokenizer's.
+        """
         if self.model is not None:
             return self.model.config
-        changes = dict(recipe.model)
-        if boundary is not None and "boundary" in self.module.Config.model_fields:
-            changes = {"boundary": boundary} | changes
+        told = {} if tokenizer is None else {"boundary": tokenizer.end_id, "unknown": tokenizer.unk_id}
+        known = {
+            key: value for key, value in told.items() if key in self.module.Config.model_fields and value is not None
+        }
+        changes = known | dict(recipe.model)
         return self.module.config_for(recipe.family, recipe.size, vocab, recipe.context, changes)
 
     def make(self, config: Any, seed: int) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 BENCHES = (
     "ptb_ngram",
+    "ptb_neural",
     "training",
     "generation",
     "tokenization",

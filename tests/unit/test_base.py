@@ -1,11 +1,12 @@
 """The ground floor: settings that refuse, registries that list, streams that repeat, files that are whole or absent."""
 
+import io
 import os
 from pathlib import Path
 
 import pytest
 
-from vocablo.base import config, files, random, registry, results
+from vocablo.base import config, files, progress, random, registry, results
 from vocablo.base.errors import ConfigError, StorageError, nearest
 
 
@@ -151,6 +152,31 @@ def test_a_full_disk_is_said_before_and_during(tmp_path):
             open("/dev/full", "w") as full,
         ):
             full.write("x" * 100000)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("kind", "end"), [(Terminal, "\r\x1b[2K"), (io.StringIO, "\n")])
+def test_passing_work_is_shown_where_it_takes_long_and_leaves_no_line_on_a_terminal(kind, end, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+
+    def work(seconds):
+        stream, now[0] = kind(), 0.0
+        with progress.Progress("validate", 10, "tokens", passing=True, stream=stream) as shown:
+            for _ in range(10):
+                now[0] += seconds / 10
+                shown.advance(1)
+        return stream.getvalue()
+
+    assert work(1.9) == ""
+    text = work(10.0)
+    assert "20% 2/10 tokens, 1 tokens/s, 8s left" in text, "the first line comes after two seconds"
+    assert text.endswith(end)
+    assert text.count("\n") == (0 if kind is Terminal else 2)
 
 
 def test_nearest_offers_one_and_lists_all():

@@ -37,13 +37,23 @@ def tell(note: str) -> None:
 class Progress:
     """Shows how far a piece of work is. Use as a context manager; call ``advance``.
 
-    ``total`` is in ``unit``s, or None when unknown; ``quiet`` shows nothing (for ``--json`` and other ranks).
+    ``total`` is in ``unit``s, or None when unknown; ``quiet`` shows nothing (for ``--json`` and other ranks). ``passing`` is
+    for work within other work: nothing is shown in its first two seconds, and a terminal's line is wiped at its end.
     """
 
+    PATIENCE = 2.0
+
     def __init__(
-        self, label: str, total: float | None, unit: str, *, quiet: bool = False, stream: TextIO | None = None
+        self,
+        label: str,
+        total: float | None,
+        unit: str,
+        *,
+        quiet: bool = False,
+        passing: bool = False,
+        stream: TextIO | None = None,
     ) -> None:
-        self.label, self.total, self.unit, self.quiet = label, total, unit, quiet
+        self.label, self.total, self.unit, self.quiet, self.passing = label, total, unit, quiet, passing
         self.stream = stream or sys.stderr
         self.live = not quiet and self.stream.isatty()
         self.done = 0.0
@@ -60,7 +70,10 @@ class Progress:
         self.done += amount
         self.note = note or self.note
         now = time.perf_counter()
-        if not self.quiet and now - self.shown >= (0.2 if self.live else 10.0):
+        wait = 0.2 if self.live else 10.0
+        if self.passing and self.shown == self.started:  # nothing has been shown yet
+            wait = self.PATIENCE
+        if not self.quiet and now - self.shown >= wait:
             self.shown = now
             self._show()
 
@@ -93,5 +106,10 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self.quiet and (kind is None or self.live):  # an error's own line says more
+        if self.quiet or (self.passing and self.shown == self.started):
+            return
+        if self.passing and self.live:
+            self.stream.write("\r\x1b[2K")
+            self.stream.flush()
+        elif kind is None or self.live:  # an error's own line says more
             self._show(last=True)

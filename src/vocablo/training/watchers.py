@@ -114,7 +114,7 @@ class Evaluate(Watcher):
         if not self.session.due(step.step, every):
             return
         begun = time.perf_counter()
-        found = validate(self.session, self.store, self.batches)
+        found = validate(self.session, self.store, self.batches, quiet=self.quiet)
         self.since_best += 1
         best = self.session.best
         if math.isfinite(found.loss) and (best is None or found.loss < best.loss):
@@ -285,17 +285,22 @@ class Validation:
     read: int
 
 
-def validate(session: Session, store: Any, batches: int | None = None) -> Validation:
-    """Evaluate on a held-out store; the ranks share the work."""
+def validate(session: Session, store: Any, batches: int | None = None, *, quiet: bool = True) -> Validation:
+    """Evaluate on a held-out store; the ranks share the work. Unless ``quiet``, progress is shown where it takes long."""
     pretext, ranks, trainer = session.pretext, session.ranks, session.trainer
     names = pretext.names
     sums, weights = dict.fromkeys(names, 0.0), dict.fromkeys(names, 1.0)
     counts, right = dict.fromkeys(names, 0), dict.fromkeys(names, -1)  # -1: not known
     carried, read = None, 0
-    with _evaluating(session), trainer.precision():
+    amount, unit = (
+        (len(store.tokens) / ranks.world, "tokens") if batches is None and not quiet else (batches, "batches")
+    )
+    progress = Progress("validate", amount, unit, quiet=quiet or not ranks.first, passing=True)
+    with _evaluating(session), trainer.precision(), progress:
         for batch in pretext.validation(store, ranks.rank, ranks.world, batches):
             terms, carried = pretext.terms(session.model, batch.to(trainer.device), carried)
             read += batch.tokens.fences.total
+            progress.advance(batch.tokens.fences.total if batches is None else 1)
             for name, term in terms.items():
                 sums[name] += float(term.total)
                 counts[name] += term.count

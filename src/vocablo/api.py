@@ -25,6 +25,7 @@ from vocablo.inference.interpolate import interpolate
 from vocablo.inference.left_model import LanguageModel
 from vocablo.inference.sentence_folder import sentence_folder
 from vocablo.inference.words import WordModel
+from vocablo.models.ngram import NGram
 from vocablo.nn.quantize import quantize
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.training import finetune as finetuning
@@ -34,6 +35,7 @@ from vocablo.training import recipe as recipes_room
 from vocablo.training.finetune import FinetuneResult
 from vocablo.training.material import make_tokenizer
 from vocablo.training.pretrain import PretrainResult
+from vocablo.vector_files import writing as vectors
 
 __all__ = [
     "EncoderModel",
@@ -43,6 +45,7 @@ __all__ = [
     "describe",
     "evaluate",
     "evaluate_model",
+    "export",
     "finetune",
     "interpolate",
     "load",
@@ -66,7 +69,7 @@ def load(
     """
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"There is no dtype {dtype!r}{nearest(dtype, DTYPES)}")
-    place = Path(folder_or_name) if is_arpa(folder_or_name) else checkpoint.locate(folder_or_name)
+    place = Path(folder_or_name) if checkpoint.is_file(folder_or_name) else checkpoint.locate(folder_or_name)
     sentences = sentence_folder(place)
     loaded = checkpoint.load(sentences.transformer if sentences else place)
     model, tokenizer = loaded.model, loaded.tokenizer
@@ -244,6 +247,20 @@ def _report(tokenizer: Tokenizer, texts: Any, sentence: str | None = None) -> To
         None if split is None else list(split.tokens),
         None if split is None else list(split.ids),
     )
+
+
+def export(folder_or_name: str | Path, path: str | Path, *, quiet: bool = True) -> checkpoint.Description:
+    """Write a model as a file that others read: an n-gram as ARPA, word vectors as word2vec or GloVe have them.
+
+    The name says the format: ``vector_files/writing.py`` lists those of vectors. Raises ConfigError for what doesn't fit.
+    """
+    if is_arpa(path):
+        return write_arpa(folder_or_name, path)
+    loaded = load(folder_or_name)
+    if not isinstance(loaded, WordModel) and isinstance(loaded.model, NGram):
+        raise ConfigError(f"An n-gram model is written as .arpa or .arpa.gz; got {Path(path).name!r}.")
+    vectors.write(path, loaded.model, loaded.tokenizer, quiet=quiet)
+    return describe(path)
 
 
 def write_arpa(folder_or_name: str | Path, path: str | Path) -> checkpoint.Description:

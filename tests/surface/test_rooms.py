@@ -22,6 +22,7 @@ ORDER = [
     "pretexts",
     "tasks",
     "arpa",
+    "vector_files",
     "checkpoint",
     "inference",
     "training",

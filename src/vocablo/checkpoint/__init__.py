@@ -3,7 +3,8 @@
 Where the landscape has a published layout that says the configuration exactly, the folder is in that layout and other
 tools load it; other families have the same files with ``model_type = "vocablo-FAMILY"``. A loaded model is saved in the
 layout that it came from. Tensors load strictly: a missing or unknown one is an error. Only safetensors are read; no pickle,
-no remote code. An ARPA file (``.arpa``, ``.arpa.gz``), which holds an n-gram model and its words, loads as a folder does.
+no remote code. An ARPA file (``.arpa``, ``.arpa.gz``), which holds an n-gram model and its words, loads as a folder does,
+and so does a file of word vectors (word2vec's, GloVe's, fastText's).
 
 Heads (of next-sentence prediction, of tasks) are modules beside the model, saved and loaded with it by their names.
 """
@@ -46,6 +47,7 @@ from vocablo.landscape._heads import architecture, heads_to_ours, heads_to_their
 from vocablo.landscape._layers import canonical, to_ours, to_theirs
 from vocablo.nn.output import head_of, parts_of
 from vocablo.text.tokenizer import Tokenizer
+from vocablo.vector_files import reading as vectors
 
 MODELS, LANDSCAPE = "vocablo.models", "vocablo.landscape"
 FORMAT = 1
@@ -187,6 +189,11 @@ def _tied(model: Any) -> dict[str, str]:
     return again
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether a model is one file: named as ARPA's, or with word vectors in it."""
+    return is_arpa(path) or vectors.is_vectors(path)
+
+
 def load(folder_or_name: str | Path, *, dtype: str | None = None) -> Loaded:
     """A model from a folder, an ARPA file or a hub name, in evaluation mode.
 
@@ -196,6 +203,8 @@ def load(folder_or_name: str | Path, *, dtype: str | None = None) -> Loaded:
         raise ConfigError(f"There is no dtype {dtype!r}{nearest(dtype, DTYPES)}")
     if is_arpa(folder_or_name):
         return Loaded(*arpa.read(folder_or_name), {})
+    if vectors.is_vectors(folder_or_name):
+        return Loaded(*vectors.read(folder_or_name), {})
     folder = locate(folder_or_name)
     config = read_config(folder)
     kind, name = _kind(folder, config)
@@ -205,7 +214,8 @@ def load(folder_or_name: str | Path, *, dtype: str | None = None) -> Loaded:
         if isinstance(module, nn.Module):
             module.to(DTYPES[dtype or "fp32"]).eval()
     tokenizer = Tokenizer.load(folder) if (folder / "tokenizer.json").exists() else None
-    if tokenizer is not None and tokenizer.size > model.vocab:
+    exactly = model.reads == "words"  # each word has its vector; other models may have rows to spare
+    if tokenizer is not None and (tokenizer.size > model.vocab or (exactly and tokenizer.size != model.vocab)):
         raise CheckpointError(
             f"{folder}: the tokenizer has {tokenizer.size} tokens and the model knows {model.vocab}: they don't belong together."
         )
@@ -309,6 +319,8 @@ def describe(folder_or_name: str | Path) -> Description:
     """What a folder holds; its weights are not read."""
     if is_arpa(folder_or_name):
         return _describe_arpa(Path(folder_or_name))
+    if vectors.is_vectors(folder_or_name):
+        return _describe_vectors(Path(folder_or_name))
     folder = locate(folder_or_name)
     config = read_config(folder)
     package, name = _kind(folder, config)
@@ -362,6 +374,23 @@ def _describe_arpa(path: Path) -> Description:
         vocabulary=counts[0],
         tokenizer="word",
         config={"order": len(counts), "entries": list(counts)},
+        run=None,
+    )
+
+
+def _describe_vectors(path: Path) -> Description:
+    found = vectors.load(path)
+    return Description(
+        folder=str(path),
+        model_type=found.format,
+        family="word_vectors",
+        parameters=found.vectors.size,
+        bytes=path.stat().st_size,
+        dtype="F32",
+        context=None,
+        vocabulary=len(found.words),
+        tokenizer="word",
+        config={"width": found.vectors.shape[1]},
         run=None,
     )
 

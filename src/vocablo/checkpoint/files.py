@@ -31,7 +31,9 @@ def locate(folder_or_name: str | Path) -> Path:
     if path.is_dir():
         return path
     if path.exists():
-        raise CheckpointError(f"{name} is a file; a model is a folder with {CONFIG} and {WEIGHTS}, or an .arpa file.")
+        raise CheckpointError(
+            f"{name} is a file; a model is a folder with {CONFIG} and {WEIGHTS}, an .arpa file, or a file of word vectors."
+        )
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
         raise CheckpointError(f"There is no model folder {name}.")
     found = _fetch(name, FILES, ignore="*/*")

@@ -190,14 +190,19 @@ def info(
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(help="An n-gram model's folder.")],
-    out: Annotated[Path, typer.Argument(help="The file: OUT.arpa, or OUT.arpa.gz to compress it.")],
+    model: Annotated[str, typer.Argument(help="The folder of an n-gram model, or of word vectors.")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            help="OUT.arpa or OUT.arpa.gz; for word vectors OUT.vec or .txt (word2vec), .bin, .glove (GloVe)."
+        ),
+    ],
     json: Json = False,
 ) -> None:
-    """Write an n-gram model as an ARPA file, which SRILM, KenLM and --model read."""
+    """Write a model as a file that others and --model read: an n-gram as ARPA, word vectors as word2vec or GloVe do."""
     from vocablo import api
 
-    show.result(api.write_arpa(model, out), json, show.description)
+    show.result(api.export(model, out, quiet=json), json, show.description)
 
 
 @recipe_app.command("list")

@@ -40,7 +40,7 @@ class Config(Settings):
 
     vocab: int = Field(ge=1)
     width: int = Field(default=100, ge=1)
-    kind: Literal["skip-gram", "cbow"] = "skip-gram"
+    kind: Literal["skip-gram", "cbow"] | None = "skip-gram"  # None: not trained here
     window: int = Field(default=5, ge=1)
     negatives: int = Field(default=5, ge=1)
     sample: float = Field(default=1e-3, ge=0)

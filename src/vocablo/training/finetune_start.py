@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from vocablo import checkpoint
-from vocablo.arpa.names import is_arpa
 from vocablo.base import registry
 from vocablo.base.errors import ConfigError, DataError, nearest
 from vocablo.data.labels import check_same
@@ -57,7 +56,7 @@ class Start:
             if getattr(recipe, key) != Recipe.model_fields[key].get_default(call_default_factory=True)
         ]:
             raise ConfigError(f"{' and '.join(own)} can't be chosen: they are those of the model in {recipe.model}.")
-        place = Path(recipe.model) if is_arpa(recipe.model) else checkpoint.locate(recipe.model)
+        place = Path(recipe.model) if checkpoint.is_file(recipe.model) else checkpoint.locate(recipe.model)
         sentences = sentence_folder(place)
         loaded = checkpoint.load(sentences.transformer if sentences else place)
         if loaded.tokenizer is None:

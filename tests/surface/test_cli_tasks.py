@@ -130,3 +130,58 @@ def test_tags_of_sentences(learnt):
 )  # fmt: skip
 def test_what_cant_be_done_is_one_line(learnt, arguments, words):
     refused(vocablo(*arguments), *words, early=False)
+
+
+HEAD, GOOD = "texto,clase\n", "".join(f"sol luna {i},{'sí' if i % 2 else 'no'}\n" for i in range(20))
+
+
+@pytest.mark.parametrize(
+    ("table", "dev", "words"),
+    [
+        (HEAD + GOOD.replace(",no", ",sí"), None, ["only 'sí' as a label", "two classes"]),
+        (HEAD + GOOD + ",sí\n", None, ["nothing in column 'texto'", "line 22"]),
+        (HEAD + GOOD + "mar,\n", None, ["nothing in column 'clase'", "line 22"]),
+        (HEAD + GOOD + "mar,nan\nsol,NaN\n", None, ["2 rows have nothing in column 'clase'", "line 22"]),
+        (HEAD + GOOD + "mar\n", None, ["line 22: 1 fields, and the header has 2"]),
+        (HEAD + GOOD, HEAD + "mar,quizás\n", ["label 'quizás'", "the training examples lack"]),
+        (HEAD + GOOD, "text,label\nmar,no\n", ["no column 'texto'", "text"]),
+        (GOOD, None, ["no column 'texto'", "sol luna 0"]),
+        ((HEAD + GOOD).replace(",", ";"), None, ["no column 'texto'", "texto;clase"]),
+        ("texto,texto\n" + GOOD, None, ["two columns 'texto'"]),
+        (HEAD, None, ["no examples"]),
+    ],
+)  # fmt: skip
+def test_tables_that_cant_be_learnt_from_are_one_line(table, dev, words):
+    Path("bad.csv").write_text(table, encoding="utf-8")
+    given = ["--train", "bad.csv"]
+    if dev is not None:
+        Path("dev.csv").write_text(dev, encoding="utf-8")
+        given += ["--dev", "dev.csv"]
+    refused(
+        vocablo("finetune", "classify", "-m", "bert:tiny", "--out", "x", *given, *NAMED, *SMALL), *words, early=False
+    )
+    assert not Path("x").exists(), "bad examples are refused before a run begins"
+
+
+def test_ids_that_stand_twice_are_refused():
+    Path("ids.csv").write_text("id,texto,clase\na,sol,no\na,mar,sí\n", encoding="utf-8")
+    given = ["finetune", "classify", "-m", "bert:tiny", "--train", "ids.csv", "--out", "x", "--id-column", "id"]
+    refused(vocablo(*given, *NAMED, *SMALL), "the id 'a' twice", early=False)
+
+
+def test_a_head_for_other_labels_is_refused(learnt):
+    Path("other.csv").write_text(HEAD + GOOD, encoding="utf-8")
+    done = vocablo("finetune", "classify", "-m", "m", "--train", "other.csv", "--out", "x", *NAMED)
+    refused(done, "aren't the model's", "--fresh-head", early=False)
+
+
+@pytest.mark.parametrize(("mark", "end"), [(b"", b"\n"), (b"\xef\xbb\xbf", b"\r\n")])
+def test_marks_line_ends_quotes_and_line_ends_in_fields_are_read(learnt, mark, end):
+    rows = [b"texto,clase", b'"sol, ""luna""' + end + b'mar",no', "año,sí".encode()]
+    Path("odd.csv").write_bytes(mark + end.join(rows) + end)
+    done = vocablo("predict", "odd.csv", "-m", "m", "--out", "p.jsonl", "--text-column", "texto")
+    assert done.code == 0, done.err
+    found = [json.loads(line) for line in Path("p.jsonl").read_text(encoding="utf-8").splitlines()]
+    expected = load("m").classify(['sol, "luna"\nmar', "año"])
+    assert [one["label"] for one in found] == [one.label for one in expected]
+    assert [one["prob"] for one in found] == pytest.approx([one.prob for one in expected], abs=1e-5)

@@ -17,8 +17,11 @@ app = typer.Typer()
 
 @app.command()
 def evaluate(
-    suite: Annotated[str, typer.Argument(help="glue, squad, ner, pos or swag.")],
-    task: Annotated[str | None, typer.Argument(help="Which task, of glue: cola, sst2, mrpc, stsb, ...")] = None,
+    suite: Annotated[str, typer.Argument(help="glue, squad, ner, pos, swag, or wordsim.")],
+    task: Annotated[
+        str | None,
+        typer.Argument(help="Which task, of glue: cola, sst2, mrpc, stsb, ...; of wordsim: a part of a set's name."),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option("--model", "-m", help="A fine-tuned model's folder, or a folder with one for each task of glue."),
@@ -65,6 +68,10 @@ def evaluate(
             "What is to be measured? A model on a set (--model FOLDER --data DIR), or a file of predictions "
             "(--predictions FILE --gold FILE); one of the two."
         )
+    if suite == "wordsim":
+        return _wordsim(
+            model, data, task, seed, json, {"--predictions": predictions, "--out": out, "--against": against}
+        )
     options: dict[str, Any] = {
         "task": task,
         "language": language,
@@ -89,6 +96,39 @@ def evaluate(
         suite, model, data, options=given, split=split, out=out, against=against, test=test, seed=seed, quiet=json
     )
     show.result(found, json, suite_report)
+
+
+def _wordsim(
+    model: str | None, data: Path | None, only: str | None, seed: int, json: bool, others: dict[str, Any]
+) -> None:
+    """Word vectors on sets of pairs and analogies."""
+    from vocablo import api
+    from vocablo.evaluation import wordsim
+
+    _unused("wordsim", others)
+    if model is None or data is None:
+        raise ConfigError("Which vectors, on what? Give --model FOLDER (or a file of vectors) and --data FOLDER.")
+    result = wordsim.evaluate(api.load(model), data, only=only, seed=seed, quiet=json)
+    show.result(result, json, wordsim_report)
+
+
+def wordsim_report(value: Any) -> str:
+    """A line for each set, with how many of its pairs or questions could be asked."""
+    lines = []
+    for title, unit, sets in (("similarity", "pairs", value.similarity), ("analogies", "questions", value.analogies)):
+        rows = [
+            (one.name, _percent(one.score.value), _range(one.score.interval), f"{one.score.count:,} of {one.total:,}")
+            for one in sets
+        ]
+        if rows:
+            measure = "Spearman x 100" if unit == "pairs" else "right, %"
+            lines.append(table((title, measure, "interval", f"known {unit}"), rows))
+    lines.append(f"  {value.words:,} words have a vector; pairs and questions with others are left out")
+    if value.unknown:
+        lines.append(f"  fewer than ten known: {', '.join(value.unknown)}")
+    if value.others:
+        lines.append(f"  no sets of scored pairs or analogies: {len(value.others)} files")
+    return "\n".join(lines)
 
 
 def _unused(option: str, others: dict[str, Any]) -> None:

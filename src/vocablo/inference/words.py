@@ -92,8 +92,13 @@ class WordModel(Asked):
         self._vectors: Floats = model.vectors.detach().float().cpu().numpy()
         self._words = tokenizer.vocabulary
         self._ids = {word: index for index, word in enumerate(self._words) if index not in tokenizer.special_ids}
-        self._known = np.array(sorted(self._ids.values()), dtype=np.int64)
+        self.known = np.array(sorted(self._ids.values()), dtype=np.int64)
         self._unit: Floats | None = None
+
+    @property
+    def count(self) -> int:
+        """How many words have a vector."""
+        return len(self.known)
 
     def id(self, word: str) -> int | None:
         """The row of a word, or None; see the module's docstring."""
@@ -110,14 +115,14 @@ class WordModel(Asked):
     def neighbors(self, word: str, *, k: int = 10) -> WordNeighbors:
         """The k words whose vectors have the greatest cosines with this one's."""
         row = self._need_id(word)
-        return WordNeighbors(word, self._nearest(self.unit[row], [row], k), len(self._known))
+        return WordNeighbors(word, self._nearest(self.unit[row], [row], k), len(self.known))
 
     def analogy(self, first: str, second: str, third: str, *, k: int = 5) -> Analogy:
         """The k words that are to ``third`` as ``second`` is to ``first``: analogy("hombre", "rey", "mujer")."""
         rows = [self._need_id(word) for word in (first, second, third)]
         a, b, c = self.unit[rows]
         answers = self._nearest(b - a + c, rows, k)
-        return Analogy(first, second, third, answers, len(self._known))
+        return Analogy(first, second, third, answers, len(self.known))
 
     def similarity(self, first: str, second: str) -> WordSimilarity:
         """The cosine of two words' vectors, or of two texts' (the means of their words')."""
@@ -162,11 +167,11 @@ class WordModel(Asked):
     def nearest_rows(self, wanted: Floats, without: Sequence[int], k: int) -> list[tuple[int, float]]:
         """The k rows of words with the greatest cosines with a vector [D], and these."""
         norm = float(np.linalg.norm(wanted)) or 1.0
-        cosines = self.unit[self._known] @ (wanted / norm)
-        cosines[np.isin(self._known, without)] = -np.inf
+        cosines = self.unit[self.known] @ (wanted / norm)
+        cosines[np.isin(self.known, without)] = -np.inf
         k = min(k, len(cosines) - len(set(without)))
         best = np.argpartition(-cosines, k - 1)[:k] if k > 0 else []
-        return [(int(self._known[at]), float(cosines[at])) for at in sorted(best, key=lambda at: -cosines[at])]
+        return [(int(self.known[at]), float(cosines[at])) for at in sorted(best, key=lambda at: -cosines[at])]
 
     def _nearest(self, wanted: Floats, without: Sequence[int], k: int) -> tuple[NearWord, ...]:
         if k < 1:

@@ -2,7 +2,7 @@
 
 import zlib
 
-from vocablo.data.examples import TaggedExample, TextExample
+from vocablo.data.examples import ChoiceExample, TaggedExample, TextExample
 
 WORDS = ("sol", "luna", "mar", "río", "monte", "nube", "pan", "queso")
 
@@ -42,3 +42,17 @@ def tagged(count=32):
             tags.append("O" if tag.startswith("I") and not tags[-1].endswith("LUGAR") else tag)
         made.append(TaggedExample(str(i), words, tuple(tags[1:]), document=i // 4))
     return made
+
+
+def choices(count=32):
+    """Questions of two to four choices."""
+    return [
+        ChoiceExample(
+            one.id,
+            one.text,
+            "el" if i % 2 else "",
+            tuple(WORDS[(i + 3 * k) % 8] for k in range(2 + i % 3)),
+            (i * i) % (2 + i % 3),
+        )
+        for i, one in enumerate(texts(count))
+    ]

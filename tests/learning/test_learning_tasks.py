@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from task_examples import numbers, tagged, texts
+from task_examples import choices, numbers, tagged, texts
 from vocablo.models import rnn, transformer
-from vocablo.tasks import classify, regress, tag
+from vocablo.tasks import choose, classify, regress, tag
 from vocablo.tasks._fitting import fitted
 from vocablo.tasks._lesson import Lesson
 from vocablo.tasks._reading import Reader, ReadSettings
@@ -23,6 +23,7 @@ CASES = {
     "classify": (classify, texts(32), {}),
     "classify pairs": (classify, texts(32, pairs=True), {}),
     "regress": (regress, numbers(32), {}),
+    "choose": (choose, choices(32), {}),
     "tag": (tag, tagged(32), {}),
     "tag crf": (tag, tagged(32), {"crf": True}),
 }

@@ -7,13 +7,13 @@ import pytest
 import torch
 import transformers
 
-from task_examples import numbers, tagged, texts
+from task_examples import choices, numbers, tagged, texts
 from task_models import learner
 from tiny_models import bert, wordpieces
 from vocablo import checkpoint
 from vocablo.api import load
 from vocablo.inference.finetuned import TaskModel, task_in
-from vocablo.tasks import classify, regress, tag
+from vocablo.tasks import choose, classify, regress, tag
 from vocablo.tasks._fitting import fitted
 from vocablo.tasks._reading import Reader, ReadSettings
 from vocablo.tasks._words import windows
@@ -169,6 +169,36 @@ def test_their_tagger_is_asked_here_and_their_pipeline_takes_ours(tmp_path):
         starts = [text.index(word) for word in one.words]
         assert [first[start]["entity"] for start in starts] == list(one.tags)
         assert [float(first[start]["score"]) for start in starts] == pytest.approx(one.probs, abs=1e-5)
+
+
+def test_they_choose_from_our_folder_as_we_do_and_we_from_theirs(tmp_path):
+    examples = choices(6)
+    model, task, heads = learner(choose, "bert", examples)
+    checkpoint.save(tmp_path / "ours", model, task.reader.tokenizer, dict(heads.items()), task.told())
+    torch.manual_seed(0)
+    other = transformers.BertForMultipleChoice(transformers.BertConfig(**SHAPE)).eval()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.normal_(std=0.3)
+    other.save_pretrained(tmp_path / "theirs")
+    wordpieces().save(tmp_path / "theirs")
+    for folder in (tmp_path / "ours", tmp_path / "theirs"):
+        asked = load(folder)
+        for example, one in zip(examples, asked.task.predict(asked.model, asked.heads, examples), strict=True):
+            encoded = asked.task.encode([example], "here")
+            scores = []
+            for begin, end in zip(encoded.starts[:-1], encoded.starts[1:], strict=True):
+                framed = (encoded.ids[begin:end].tolist(), encoded.segments[begin:end].tolist())
+                scores.append(multiple_choice(folder, framed))
+            assert one.probs == pytest.approx(torch.tensor(scores).double().softmax(0).tolist(), abs=1e-5)
+
+
+def multiple_choice(folder, framed):
+    """The score of one choice alone, by transformers' own class."""
+    model = transformers.BertForMultipleChoice.from_pretrained(folder).eval()
+    with torch.no_grad():
+        ids, segments = (torch.tensor([[one]]) for one in framed)
+        return float(model(input_ids=ids, token_type_ids=segments).logits[0, 0])
 
 
 def test_a_head_that_their_class_cant_have_is_saved_in_our_layout(tmp_path):

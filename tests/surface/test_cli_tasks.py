@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from command_line import refused, vocablo
-from task_examples import numbers, tagged, texts
+from task_examples import choices, numbers, tagged, texts
 from tiny_models import bert, wordpieces
 from vocablo import checkpoint
 from vocablo.api import load
@@ -111,6 +111,25 @@ def test_tags_of_sentences(learnt):
     refused(vocablo("predict", "t.conll", "-m", "t", "--out", "p.csv"), ".conll", "p.csv", early=False)
     refused(vocablo("tag", " ", "-m", "t"), "Sentence 0 has no words", early=False)
     refused(vocablo("predict", "el sol", "-m", "t"), "predict needs", "tag", early=False)
+
+
+def test_a_choice_of_several(learnt):
+    with Path("c.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = [(one.text, *(one.choices * 2)[:3], int(one.id) % 3) for one in choices(20)]
+        csv.writer(file).writerows([("texto", "a", "b", "c", "label"), *rows])
+    named = ["--text-column", "texto", "--choice-columns", "a", "b", "c"]
+    done = vocablo("finetune", "choose", "-m", "bert", "--train", "c.csv", "--out", "c", *named, "train.epochs=1")
+    assert done.code == 0, done.err
+    assert "held-out accuracy" in done.out
+    asked = load("c")
+    told = json.loads(vocablo("choose", "el sol", "--choices", "sale", "se pone", "-m", "c", "--json").out)
+    assert told == as_json(asked.choose("el sol", ["sale", "se pone"]))
+    shown = vocablo("choose", "el sol", "--start", "hoy", "--choices", "sale", "se pone", "-m", "c").out
+    one = asked.choose("el sol", ["sale", "se pone"], start="hoy")
+    assert shown.startswith(one.choices[one.choice])
+    assert vocablo("predict", "c.csv", "-m", "c", "--out", "c.tsv", *named).code == 0
+    assert len(Path("c.tsv").read_text(encoding="utf-8").splitlines()) == 21
+    refused(vocablo("choose", "el sol", "--choices", "sale", "-m", "c"), "--choices", "two or more", early=False)
 
 
 @pytest.mark.parametrize(

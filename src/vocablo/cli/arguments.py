@@ -19,6 +19,7 @@ MANY = (
     "--seeds",
     "--stop",
     "--choice-columns",
+    "--choices",
 )  # options that take values until the next option
 OVERRIDE = re.compile(r"^[a-z_]+(\.[a-z_]+)*=")
 DEMO_MODEL = Path("demo/transformer")

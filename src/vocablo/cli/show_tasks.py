@@ -85,10 +85,20 @@ def tagged(value: Any) -> str:
     return "\n".join(lines)
 
 
+def chosen(value: Any) -> str:
+    """The choices, the chosen one first."""
+    ranked = sorted(zip(value.choices, value.probs, strict=True), key=lambda item: -item[1])
+    return (
+        f"{value.choices[value.choice]}\n{table(('choice', 'p'), [(text, probability(prob)) for text, prob in ranked])}"
+    )
+
+
 def _line(one: Any) -> tuple[str, str]:
     """What was predicted, and of what, for a prediction of any task."""
     if hasattr(one, "tags"):
         return " ".join(one.tags), " ".join(one.words)
+    if hasattr(one, "choices"):
+        return one.choices[one.choice], one.text
     text = one.text if one.pair is None else f"{one.text} | {one.pair}"
     if hasattr(one, "value"):
         return f"{one.value:.4f}", text

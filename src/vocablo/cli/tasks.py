@@ -113,6 +113,24 @@ def tag(
 
 
 @app.command()
+def choose(
+    text: Annotated[str, typer.Argument(help="The text.")],
+    choices: Annotated[list[str] | None, typer.Option(help="The ways it may go on.")] = None,
+    start: Annotated[str, typer.Option(help="Words that every choice goes on from.")] = "",
+    model: Model = None,
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """Which of several ways a text goes on, from a model that was fine-tuned to choose."""
+    from vocablo import api
+
+    if not choices or len(choices) < 2:
+        raise ConfigError('Between what? Give --choices "..." "...", two or more.')
+    found = api.load(model_path(model), dtype=dtype).choose(text, choices, start=start)
+    show.result(found, json, show_tasks.chosen)
+
+
+@app.command()
 def predict(
     file: Annotated[
         str,

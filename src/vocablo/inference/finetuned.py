@@ -15,7 +15,7 @@ from vocablo.base.config import build
 from vocablo.base.errors import CheckpointError, ConfigError
 from vocablo.base.progress import Progress, tell
 from vocablo.checkpoint import Loaded
-from vocablo.data.examples import TaggedExample, TextExample
+from vocablo.data.examples import ChoiceExample, TaggedExample, TextExample
 from vocablo.inference.verbs import Asked
 from vocablo.tasks._reading import Reader, ReadSettings
 from vocablo.tasks._task import Task
@@ -103,6 +103,13 @@ class TaskModel(Asked):
         if empty := [place for place, one in enumerate(words) if not one]:
             raise ConfigError(f"Sentence {empty[0]} has no words.")
         return self._predict([TaggedExample(str(place), one) for place, one in enumerate(words)])
+
+    def choose(self, text: str, choices: Sequence[str], *, start: str = "") -> Any:
+        """Which of the choices goes on with the text; ``start`` are words that every choice goes on from."""
+        self._need("choose")
+        if not text.strip() or not all(choice.strip() for choice in choices):
+            raise ConfigError("The text and the choices can't be empty.")
+        return self._predict([ChoiceExample("0", text, start, tuple(choices))])[0]
 
     def predict(self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None) -> list[Any]:
         """What the model's task tells of each text, or pair of texts."""

@@ -40,10 +40,11 @@ SIZES = {
 
 
 class Embed(Settings):
-    """The token table."""
+    """The token table; ``frozen`` keeps it as it begins, which is for word vectors (``training/inputs.py``)."""
 
     vocab: int = Field(ge=1)
     width: int = Field(default=384, ge=1)
+    frozen: bool = False
 
 
 class Stack(Settings):
@@ -71,6 +72,8 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _ties(self) -> Config:
+        if self.head.tied and self.embed.frozen:
+            raise ValueError("head.tied and embed.frozen exclude each other: the output layer has to learn")
         if self.head.tied and self.embed.width != self.stack.width:
             raise ValueError(
                 f"head.tied needs embed.width {self.embed.width} and stack.width {self.stack.width} to be equal"
@@ -128,6 +131,8 @@ class RecurrentLM(nn.Module):
             nn.init.zeros_(self.head.bias)
         if config.head.tied:
             self.head.weight = self.tokens.weight
+        self.fixed = ("tokens.weight",) if config.embed.frozen else ()  # parameters that training leaves alone
+        self.tokens.weight.requires_grad_(not config.embed.frozen)
 
     def forward(
         self,

@@ -219,7 +219,7 @@ def _lesson(recipe: Recipe, material: Material) -> tuple[Any, Lesson, Tokenizer,
     task.prepare(examples, heads, fresh=not start.heads)
     for name, parameter in model.named_parameters():
         kept = task.reader.frozen and (had_pooler or not name.startswith("pooler."))
-        parameter.requires_grad_(not kept)
+        parameter.requires_grad_(not kept and name not in getattr(model, "fixed", ()))
     heads.requires_grad_(True)
     encoded = task.encode(examples, material.where, learn=True)
     held_out = task.encode(material.dev, material.dev_where, learn=True) if material.dev else None

@@ -19,6 +19,7 @@ from vocablo.inference.finetuned import labels_in
 from vocablo.inference.sentence_folder import sentence_folder
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.training.finetune_recipe import Recipe, fresh
+from vocablo.training.inputs import Inputs, take
 from vocablo.training.material import make_tokenizer
 from vocablo.training.recipe import MODELS, SIZES, TokenizerSettings, families
 
@@ -39,6 +40,7 @@ class Start:
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
     found: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    inputs: Inputs | None = None  # word vectors that a fresh model's token table begins with
 
     @classmethod
     def of(cls, recipe: Recipe, task: Any, labels: Sequence[str], fresh_head: bool, texts: Iterable[str]) -> Start:
@@ -85,21 +87,26 @@ class Start:
                 f"{family} is counted and has no states to learn from: take a recurrent model (rnn, gru, lstm), a gpt or a bert."
             )
         module = registry.load(MODELS, file)
+        architecture, inputs = take(module, recipe.architecture)
         settings = recipe.tokenizer
         if settings.path is not None:
             tokenizer = Tokenizer.load(Path(settings.path))
         else:
             if settings == TokenizerSettings():
                 with torch.device("meta"):
-                    reads = module.build(module.config_for(family, size, 1000, CONTEXT, recipe.architecture)).reads
-                settings = TokenizerSettings(kind="wordpiece" if reads == "both" else "bpe")
+                    reads = module.build(module.config_for(family, size, 1000, CONTEXT, architecture)).reads
+                kind = "wordpiece" if reads == "both" else "bpe"
+                settings = TokenizerSettings(kind=kind if inputs is None else "word")
             tokenizer = make_tokenizer(settings, texts)
         context = recipe.read.context or CONTEXT
-        config = module.config_for(family, size, tokenizer.size, context, recipe.architecture)
-        return cls(tokenizer, None, config, module)
+        config = module.config_for(family, size, tokenizer.size, context, architecture)
+        return cls(tokenizer, None, config, module, inputs=inputs)
 
     def make(self) -> tuple[Any, Tokenizer]:
         """A model of its own, fresh weights from torch's current random state, and the tokenizer."""
         if self.model is not None:
             return copy.deepcopy(self.model), self.tokenizer
-        return self.module.build(self.config), self.tokenizer
+        model = self.module.build(self.config)
+        if self.inputs is not None:
+            self.inputs.into(model, self.tokenizer)
+        return model, self.tokenizer

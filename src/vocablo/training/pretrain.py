@@ -26,6 +26,7 @@ from vocablo.measures.likelihood import Likelihood
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.training.counting import count
 from vocablo.training.heads import OUTPUT, POOLER, heads_of, remark
+from vocablo.training.inputs import take
 from vocablo.training.loop import Pretext, Trainer
 from vocablo.training.material import Material, prepare, remark_on_repeats
 from vocablo.training.objective import Objective, choose, reads
@@ -124,11 +125,14 @@ def run(recipe: Recipe, origin: dict[str, str], order: Order) -> PretrainResult:
                 _remark_on_heads(recipe, start, model, pretext, order)
                 plan = measure(Trainer(model, pretext, recipe.train))
             return _result(recipe, order, material, model, objective, [], plan)
+        inputs = take(start.module, recipe.model)[1]
         results, model = [], None
         for seed in order.seeds or (recipe.train.seed,):
             folder = _folder(out, seed, order)
             one = recipe.model_copy(update={"train": recipe.train.model_copy(update={"seed": seed})})
             model = start.make(config, seed)
+            if inputs is not None:
+                inputs.into(model, material.tokenizer, quiet=order.quiet)
             if objective is None:
                 results.append(_count(one, origin, model, material, folder, order))
                 continue
@@ -156,7 +160,7 @@ def _check(recipe: Recipe, origin: dict[str, str], order: Order) -> None:
     said = [key for key, where in origin.items() if where == "command line"]
     if recipe.init_from is None:
         module = registry.load(MODELS, families()[recipe.family])
-        module.config_for(recipe.family, recipe.size, PLACEHOLDER, recipe.context, recipe.model)
+        module.config_for(recipe.family, recipe.size, PLACEHOLDER, recipe.context, take(module, recipe.model)[0])
     elif own := [
         key for key in said if key == "size" or (key.startswith(("model.", "tokenizer.")) and key != "tokenizer.path")
     ]:

@@ -17,6 +17,7 @@ from vocablo.base import registry
 from vocablo.base.errors import ConfigError
 from vocablo.base.random import seed_for
 from vocablo.text.tokenizer import Tokenizer
+from vocablo.training.inputs import take
 from vocablo.training.recipe import MODELS, Recipe, families
 from vocablo.training.run import RunFolder
 
@@ -64,7 +65,7 @@ class Start:
         known = {
             key: value for key, value in told.items() if key in self.module.Config.model_fields and value is not None
         }
-        changes = known | dict(recipe.model)
+        changes = known | take(self.module, recipe.model)[0]
         return self.module.config_for(recipe.family, recipe.size, vocab, recipe.context, changes)
 
     def make(self, config: Any, seed: int) -> Any:
@@ -73,8 +74,8 @@ class Start:
         if self.model is None:
             return self.module.build(config)
         model = copy.deepcopy(self.model)
-        for parameter in model.parameters():
-            parameter.requires_grad_(True)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name not in getattr(model, "fixed", ()))
         return model.train()
 
 

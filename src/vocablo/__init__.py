@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "evaluate_model", "finetune", "interpolate", "load", "pretrain", "train_tokenizer"]
+__all__ = ["evaluate", "evaluate_model", "finetune", "interpolate", "load", "pretrain", "probe", "train_tokenizer"]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@ from vocablo.base.progress import tell
 from vocablo.data.readers import read_documents
 from vocablo.evaluation.files import evaluate
 from vocablo.evaluation.models import evaluate as evaluate_model
+from vocablo.evaluation.probe import probe
 from vocablo.inference.encoder import EncoderModel
 from vocablo.inference.finetuned import TaskModel, task_in
 from vocablo.inference.interpolate import interpolate
@@ -50,6 +51,7 @@ __all__ = [
     "interpolate",
     "load",
     "pretrain",
+    "probe",
     "recipes",
     "show_tokenizer",
     "train_tokenizer",

@@ -141,10 +141,14 @@ class RecurrentLM(nn.Module):
         state: RecurrentState | None = None,
         keep: tuple[int, ...] = (),
     ) -> Hidden:
-        """States of every token, [N, D], and in ``Hidden.state`` what to go on with. ``keep``: 0 names the embeddings."""
+        """States of every token, [N, D], and in ``Hidden.state`` what to go on with.
+
+        ``keep`` names layers to return: 0 the embeddings, l the output of layer l.
+        """
         x = self.drop(self.tokens(tokens.ids))
-        states, after = self.stack(x, tokens.fences, state)
-        return Hidden(self.drop(states), layers=tuple(x for layer in keep if layer == 0), state=after)
+        seen = [x]
+        states, after = self.stack(x, tokens.fences, state, seen if keep else None)
+        return Hidden(self.drop(states), layers=tuple(seen[layer] for layer in keep), state=after)
 
     def extend(self, tokens: Tokens, state: RecurrentState | None) -> tuple[Float[Tensor, "B V"], RecurrentState]:
         """Read more tokens of each of B sequences; logits after each one's last. Only for inference."""

@@ -51,9 +51,12 @@ class RecurrentStack(nn.Module):
         self.drop = Dropout(dropout)
 
     def forward(
-        self, x: Float[Tensor, "N D"], fences: Fences, state: RecurrentState | None
+        self, x: Float[Tensor, "N D"], fences: Fences, state: RecurrentState | None, seen: list[Tensor] | None = None
     ) -> tuple[Float[Tensor, "N D2"], RecurrentState]:
-        """Outputs of the last layer for every token, and the state after each sequence's last one."""
+        """Outputs of the last layer for every token, and the state after each sequence's last one.
+
+        ``seen`` is given the outputs of every layer, for those who look inside.
+        """
         state = self.zero(fences.count, x) if state is None else state
         packing = None if fences.equal is not None else Packing.of(fences, x.device)
         hidden, cells = [], []
@@ -62,6 +65,8 @@ class RecurrentStack(nn.Module):
             x, after = _run(layer, x if number == 0 else self.drop(x), fences, packing, before)
             hidden.append(after[0])
             cells += after[1:]
+            if seen is not None:
+                seen.append(x)
         return x, RecurrentState(tuple(hidden), tuple(cells))
 
     def zero(self, count: int, like: Tensor) -> RecurrentState:

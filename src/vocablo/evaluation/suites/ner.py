@@ -58,9 +58,9 @@ def asked(gold: Sequence[TaggedExample]) -> Sequence[TaggedExample]:
 
 
 def given(predictions: Sequence[Any], options: Options) -> list[tuple[str, ...]]:
-    """The tags of a model's predictions. Raises DataError for a model whose tags aren't of spans."""
+    """The tags of a model's predictions. Raises DataError for a model whose tags aren't of spans; O alone may be of spans."""
     tags = [one.tags for one in predictions]
-    if not of_spans(tags):
+    if not of_spans(tags) and any(tag != "O" for one in tags for tag in one):
         raise DataError("The model's tags aren't of spans (B-PER, I-PER, O): evaluate pos instead.")
     return tags
 

@@ -26,6 +26,7 @@ BENCHES = (
     "finetuning",
     "shakespeare",
     "novels",
+    "word_vectors",
 )
 
 

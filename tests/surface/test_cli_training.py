@@ -204,7 +204,11 @@ def test_ctrl_c_of_the_whole_program(tmp_path):
 
 def test_ctrl_c_anywhere_else_is_one_line(monkeypatch):
     monkeypatch.setattr("vocablo.api.recipes", lambda: signal.raise_signal(signal.SIGINT))
-    refused(vocablo("recipe", "list"), "interrupted", code=130)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore the signal
+    try:
+        refused(vocablo("recipe", "list"), "interrupted", code=130)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_disk_without_room_is_noticed_before_training(tmp_path, monkeypatch):

@@ -140,3 +140,40 @@ def test_every_table_is_well_formed():
         room = papers.registry.load(papers.TABLES, f"table{number}")
         for _, facts, figures in room.PUBLISHED:
             assert (len(facts), len(figures)) == (len(room.LEAD), len(room.COLUMNS))
+
+
+def test_codah_stands_in_for_swag_and_says_so():
+    Path("codah").mkdir()
+    for split in ("train", "dev", "test"):
+        lines = [f"o\t{one}\tsol\tluna\tmar\tpan\t{i % 4}\n" for i, one in enumerate(SAY)]
+        Path("codah", f"{split}.tsv").write_text("".join(lines), encoding="utf-8")
+    done = run("table", "4", "-m", "bert:tiny", "--data", "codah", "--out", "four", *TRAIN, *SMALL)
+    assert done.code == 0, done.err
+    assert "differs: data: CODAH" in done.out
+    (cell,) = evaluate_model("swag", "four/models/bert-tiny/codah", "codah", split="test", quiet=True).cells
+    assert f"{100 * cell.report.scores[0].value:.2f}" in ours(done)
+
+
+def test_entities_fine_tuned_and_from_frozen_features():
+    Path("ner").mkdir()
+    for split in ("train", "testa", "testb"):
+        text = "\n\n".join(
+            "\n".join(f"{word} {'B-X' if word == 'sol' else 'O'}" for word in one.split()) for one in SAY
+        )
+        Path("ner", f"esp.{split}").write_text(text + "\n", encoding="utf-8")
+    line = ["table", "7", "-m", "bert:tiny", "--data", "ner", "--out", "seven", *TRAIN, *SMALL, "read.lstm_width=8"]
+    done = run(*line)
+    assert done.code == 0, done.err
+    rows = [one.split(", ")[1].split("  ")[0] for one in done.out.splitlines() if one.strip().startswith("ours:")]
+    assert rows == [
+        "fine-tuned",
+        "embeddings",
+        "second-to-last",
+        "last",
+        "weighted-last-4",
+        "concat-last-4",
+        "weighted-all",
+    ]
+    assert done.out.count("too few layers") == 4  # the model has two, and two choices want four, in both columns
+    cell = evaluate_model("ner", "seven/models/bert-tiny/ner", "ner", split="test", quiet=True).cells[0]
+    assert f"{100 * cell.report.scores[0].value:.2f}" in ours(done)

@@ -159,7 +159,7 @@ def test_a_finished_run_resumed_is_finished_again(tmp_path):
 def best_at_8(monkeypatch):
     """Evaluations whose losses fall until step 8 and rise afterwards."""
 
-    def found(session, store, batches=None):
+    def found(session, store, batches=None, quiet=True):
         loss = 2 + abs(session.trainer.done - 8) / 100
         return Validation(loss, {"causal": loss}, {}, 1, 1)
 

@@ -2,7 +2,7 @@
 
 import zlib
 
-from vocablo.data.examples import ChoiceExample, TaggedExample, TextExample
+from vocablo.data.examples import Answer, ChoiceExample, SpanExample, TaggedExample, TextExample
 
 WORDS = ("sol", "luna", "mar", "río", "monte", "nube", "pan", "queso")
 
@@ -41,6 +41,21 @@ def tagged(count=32):
             tag = TAGS[zlib.crc32(" ".join(words[: j + 1]).encode()) % len(TAGS)]
             tags.append("O" if tag.startswith("I") and not tags[-1].endswith("LUGAR") else tag)
         made.append(TaggedExample(str(i), words, tuple(tags[1:]), document=i // 4))
+    return made
+
+
+def questions(count=32, impossible=False):
+    """Questions whose answers follow no rule: of words in no order, one or two that stand together (or, at times, none)."""
+    made = []
+    for i in range(count):
+        context = " ".join(WORDS[(i + 3 * j) % 8] for j in range(8)) + "."
+        first, more = zlib.crc32(b"%d" % i) % 7, i % 2
+        words = context.rstrip(".").split()
+        text = " ".join(words[first : first + 1 + more])
+        none = impossible and i % 3 == 0
+        answers = () if none else (Answer(text, context.index(text)),)
+        question = f"¿{WORDS[i % 8]} {WORDS[i // 8]}?"
+        made.append(SpanExample(str(i), question, context, answers, none))
     return made
 
 

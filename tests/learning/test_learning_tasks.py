@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from task_examples import choices, numbers, tagged, texts
+from task_examples import choices, numbers, questions, tagged, texts
 from vocablo.models import rnn, transformer
-from vocablo.tasks import choose, classify, regress, tag
+from vocablo.tasks import choose, classify, regress, span, tag
 from vocablo.tasks._fitting import fitted
 from vocablo.tasks._lesson import Lesson
 from vocablo.tasks._reading import Reader, ReadSettings
@@ -26,6 +26,8 @@ CASES = {
     "choose": (choose, choices(32), {}),
     "tag": (tag, tagged(32), {}),
     "tag crf": (tag, tagged(32), {"crf": True}),
+    "span": (span, questions(32), {}),
+    "span impossible": (span, questions(32, impossible=True), {}),
 }
 
 
@@ -44,7 +46,10 @@ FITTING = [
 
 @pytest.mark.parametrize(("family", "case"), FITTING)
 def test_it_memorises_32_examples(family, case):
-    """Of three seeds of every case none needed more than 222 steps (most are near 100), and 400 are allowed."""
+    """Of three seeds of every case none needed more than 222 steps (most are near 100), and 400 are allowed.
+
+    Spans have two ends to learn: of eight seeds of the slowest case (lstm) none needed more than 259 of 800 steps.
+    """
     module, examples, settings = CASES[case]
     torch.manual_seed(0)
     tokenizer = Tokenizer.train(FAMILIES[family], module.texts(examples), vocab=None)
@@ -64,5 +69,7 @@ def test_it_memorises_32_examples(family, case):
         predictions = task.tune(examples, task.predict(model, lesson.heads, examples))
         return next(iter(task.measures(examples, predictions).values())).value
 
-    settings = TrainSettings(steps=400, batch=32, lr=RATES[kind], warmup=10, weight_decay=0.0)
+    settings = TrainSettings(
+        steps=800 if module is span else 400, batch=32, lr=RATES[kind], warmup=10, weight_decay=0.0
+    )
     assert any(step.loss < 0.05 and right() > 1 - 1e-9 for step in Trainer(model, lesson, settings))

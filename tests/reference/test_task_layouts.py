@@ -3,17 +3,18 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import transformers
 
-from task_examples import choices, numbers, tagged, texts
+from task_examples import choices, numbers, questions, tagged, texts
 from task_models import learner
 from tiny_models import bert, wordpieces
 from vocablo import checkpoint
 from vocablo.api import load
 from vocablo.inference.finetuned import TaskModel, task_in
-from vocablo.tasks import choose, classify, regress, tag
+from vocablo.tasks import choose, classify, regress, span, tag
 from vocablo.tasks._fitting import fitted
 from vocablo.tasks._reading import Reader, ReadSettings
 from vocablo.tasks._words import windows
@@ -169,6 +170,39 @@ def test_their_tagger_is_asked_here_and_their_pipeline_takes_ours(tmp_path):
         starts = [text.index(word) for word in one.words]
         assert [first[start]["entity"] for start in starts] == list(one.tags)
         assert [float(first[start]["score"]) for start in starts] == pytest.approx(one.probs, abs=1e-5)
+
+
+def test_they_answer_from_our_folder_as_we_do_and_we_from_theirs(tmp_path):
+    examples = [replace(one, context=f"{one.context} {one.context}") for one in questions(6)]
+    model, task, heads = learner(span, "bert", examples, {"stride": 8})
+    checkpoint.save(tmp_path / "ours", model, task.reader.tokenizer, dict(heads.items()), task.told())
+    torch.manual_seed(0)
+    other = transformers.BertForQuestionAnswering(transformers.BertConfig(**SHAPE)).eval()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.normal_(std=0.3)
+    other.save_pretrained(tmp_path / "theirs")
+    wordpieces().save(tmp_path / "theirs")
+    for folder in (tmp_path / "ours", tmp_path / "theirs"):
+        asked = load(folder)
+        encoded = asked.task.encode(examples, "here")
+        best = dict.fromkeys(range(len(examples)), float("-inf"))
+        assert len(encoded) > len(examples), "there are windows"
+        for place, window in enumerate(encoded.values):
+            begin, end = encoded.starts[place : place + 2]
+            framed = (encoded.ids[begin:end].tolist(), encoded.segments[begin:end].tolist())
+            _, found = token_logits(folder, "BertForQuestionAnswering", framed)
+            theirs = torch.stack([found.start_logits[0], found.end_logits[0]], 1)
+            with torch.no_grad():
+                hidden = asked.task.reader.read(asked.model, asked.heads, encoded.tokens(np.array([place])))
+                ours = asked.heads["span"](hidden.states)
+            assert ours.tolist() == [pytest.approx(row, abs=1e-5) for row in theirs.tolist()]
+            for i in np.flatnonzero(window.counts):
+                last = min(len(window.places), i + 30)
+                score = theirs[window.ahead + i, 0] + theirs[window.ahead + i : window.ahead + last, 1].max()
+                best[window.example] = max(best[window.example], float(score))
+        answered = asked.task.predict(asked.model, asked.heads, examples)
+        assert [one.alternatives[0].score for one in answered] == pytest.approx(list(best.values()), abs=1e-4)
 
 
 def test_they_choose_from_our_folder_as_we_do_and_we_from_theirs(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from command_line import refused, vocablo
-from task_examples import choices, numbers, tagged, texts
+from task_examples import choices, numbers, questions, tagged, texts
 from tiny_models import bert, wordpieces
 from vocablo import checkpoint
 from vocablo.api import load
@@ -111,6 +111,47 @@ def test_tags_of_sentences(learnt):
     refused(vocablo("predict", "t.conll", "-m", "t", "--out", "p.csv"), ".conll", "p.csv", early=False)
     refused(vocablo("tag", " ", "-m", "t"), "Sentence 0 has no words", early=False)
     refused(vocablo("predict", "el sol", "-m", "t"), "predict needs", "tag", early=False)
+
+
+def test_answers_to_questions(learnt):
+    rows = [
+        {
+            "context": one.context,
+            "qas": [{
+                "id": one.id, "question": one.question, "is_impossible": one.impossible,
+                "answers": [{"text": answer.text, "answer_start": answer.start} for answer in one.answers],
+            }],
+        }
+        for one in questions(20, impossible=True)
+    ]  # fmt: skip
+    Path("q.json").write_text(json.dumps({"data": [{"title": "q", "paragraphs": rows}]}), encoding="utf-8")
+    given = ["finetune", "span", "-m", "bert:tiny", "--dev", "q.json", "--out"]
+    done = vocablo(*given, "s", "--train", "q.json", *SMALL)
+    assert done.code == 0, done.err
+    assert "held-out f1" in done.out
+    assert 'vocablo answer "..." --context "..." --model s' in done.out
+    one = load("s").answer("¿sol?", "el sol y\nla luna")
+    asked = ["answer", "¿sol?", "-m", "s"]
+    told = vocablo(*asked, "--context", "el sol y\nla luna", "--json").out
+    assert json.loads(told) == as_json(one)
+    assert vocablo(*asked, "--context", "-", "--json", stdin="el sol y\nla luna").out == told
+    Path("context.txt").write_text("el sol y\nla luna", encoding="utf-8")
+    assert vocablo(*asked, "--context-file", "context.txt", "--json").out == told
+    shown = vocablo(*asked, "--context-file", "context.txt").out
+    assert shown.splitlines()[0] == (" ".join(one.text.split()) or "(no answer)")
+    assert " ".join(one.alternatives[0].text.split()) in shown
+    assert vocablo("predict", "q.json", "-m", "s", "--out", "predictions.json").code == 0
+    assert list(json.loads(Path("predictions.json").read_text(encoding="utf-8"))) == [str(i) for i in range(20)]
+    assert vocablo("evaluate", "squad", "--predictions", "predictions.json", "--gold", "q.json").code == 0
+    refused(vocablo("predict", "q.json", "-m", "s", "--out", "p.csv"), ".json file", "p.csv", early=False)
+    refused(vocablo(*asked), "--context", "--context-file", early=False)
+    refused(vocablo(*asked, "--context", " "), "can't be empty", early=False)
+    refused(vocablo("answer", "¿sol?", "--context", "sol", "-m", "m"), "answer", "span", early=False)
+    rows[3]["qas"][0] |= {"is_impossible": False, "answers": [{"text": "barco", "answer_start": 0}]}
+    Path("bad.json").write_text(json.dumps({"data": [{"paragraphs": rows}]}), encoding="utf-8")
+    refused(vocablo(*given, "x", "--train", "bad.json"), "question '3'", "the answer 'barco'", early=False)
+    refused(vocablo(*given, "x", "--train", "context.txt"), "context.txt isn't valid JSON", early=False)
+    assert not Path("x").exists()
 
 
 def test_a_choice_of_several(learnt):

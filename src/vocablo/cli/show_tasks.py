@@ -85,6 +85,12 @@ def tagged(value: Any) -> str:
     return "\n".join(lines)
 
 
+def answered(value: Any) -> str:
+    """The answer, and what else it might be."""
+    rows = [(" ".join(one.text.split()), probability(one.prob)) for one in value.alternatives[:5]]
+    return f"{_line(value)[0]}\n{table(('possible answer', 'p'), rows)}"
+
+
 def chosen(value: Any) -> str:
     """The choices, the chosen one first."""
     ranked = sorted(zip(value.choices, value.probs, strict=True), key=lambda item: -item[1])
@@ -97,6 +103,8 @@ def _line(one: Any) -> tuple[str, str]:
     """What was predicted, and of what, for a prediction of any task."""
     if hasattr(one, "tags"):
         return " ".join(one.tags), " ".join(one.words)
+    if hasattr(one, "question"):
+        return " ".join(one.text.split()) or "(no answer)", one.question
     if hasattr(one, "choices"):
         return one.choices[one.choice], one.text
     text = one.text if one.pair is None else f"{one.text} | {one.pair}"

@@ -113,6 +113,31 @@ def tag(
 
 
 @app.command()
+def answer(
+    question: Annotated[str, typer.Argument(help="The question.")],
+    context: Annotated[
+        str | None, typer.Option(help="The text that has the answer; - reads it from standard input.")
+    ] = None,
+    context_file: Annotated[Path | None, typer.Option(help="A file with that text.")] = None,
+    model: Model = None,
+    encoding: Encoding = "utf-8",
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """The stretch of a text that answers a question, from a model that was fine-tuned on spans."""
+    from vocablo import api
+    from vocablo.data.readers import read_lines
+
+    if (context is None) == (context_file is None):
+        raise ConfigError("Where is the answer? Give --context TEXT or --context-file FILE, one of the two.")
+    if context_file is not None:
+        context = "\n".join(read_lines(context_file, encoding=encoding))
+    elif context == "-":
+        context = sys.stdin.read()
+    show.result(api.load(model_path(model), dtype=dtype).answer(question, context or ""), json, show_tasks.answered)
+
+
+@app.command()
 def choose(
     text: Annotated[str, typer.Argument(help="The text.")],
     choices: Annotated[list[str] | None, typer.Option(help="The ways it may go on.")] = None,

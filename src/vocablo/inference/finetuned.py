@@ -15,7 +15,7 @@ from vocablo.base.config import build
 from vocablo.base.errors import CheckpointError, ConfigError
 from vocablo.base.progress import Progress, tell
 from vocablo.checkpoint import Loaded
-from vocablo.data.examples import ChoiceExample, TaggedExample, TextExample
+from vocablo.data.examples import ChoiceExample, SpanExample, TaggedExample, TextExample
 from vocablo.inference.verbs import Asked
 from vocablo.tasks._reading import Reader, ReadSettings
 from vocablo.tasks._task import Task
@@ -103,6 +103,13 @@ class TaskModel(Asked):
         if empty := [place for place, one in enumerate(words) if not one]:
             raise ConfigError(f"Sentence {empty[0]} has no words.")
         return self._predict([TaggedExample(str(place), one) for place, one in enumerate(words)])
+
+    def answer(self, question: str, context: str) -> Any:
+        """The stretch of the context that answers the question."""
+        self._need("answer")
+        if not question.strip() or not context.strip():
+            raise ConfigError("The question and the context can't be empty.")
+        return self._predict([SpanExample("0", question, context)])[0]
 
     def choose(self, text: str, choices: Sequence[str], *, start: str = "") -> Any:
         """Which of the choices goes on with the text; ``start`` are words that every choice goes on from."""

@@ -49,7 +49,7 @@ def sentences(archive: Path) -> list[str]:
 
 def folder_of(size: str, texts: list[str], place: Path) -> Path:
     """A model with random weights in the layout that both sides read."""
-    tokenizer = Tokenizer.train("wordpiece", texts, vocab=8000, lowercase=True)
+    tokenizer = Tokenizer.train("wordpiece", texts, vocab=3000, lowercase=True)
     torch.manual_seed(0)
     checkpoint.save(
         place / size, transformer.build(transformer.config_for("bert", size, tokenizer.size, 128, {})), tokenizer

@@ -177,3 +177,22 @@ def test_entities_fine_tuned_and_from_frozen_features():
     assert done.out.count("too few layers") == 4  # the model has two, and two choices want four, in both columns
     cell = evaluate_model("ner", "seven/models/bert-tiny/ner", "ner", split="test", quiet=True).cells[0]
     assert f"{100 * cell.report.scores[0].value:.2f}" in ours(done)
+
+
+def test_articles_of_the_development_set_are_learnt_from_and_the_others_measured():
+    articles = []
+    for number in range(3):
+        questions = [
+            {"id": f"{number}-{i}", "question": f"¿{word}?", "answers": [{"text": word, "answer_start": SAY[number].index(word)}]}
+            for i, word in enumerate(SAY[number].split())
+        ]  # fmt: skip
+        articles.append({"title": f"article {number}", "paragraphs": [{"context": SAY[number], "qas": questions}]})
+    Path("squad").mkdir()
+    Path("squad/dev-v1.1.json").write_text(json.dumps({"version": "1.1", "data": articles}), encoding="utf-8")
+    line = ["table", "2", "-m", "bert:tiny", "--data", "squad", "--articles"]
+    done = run(*line, "2", "--out", "two", *TRAIN, *SMALL)
+    assert done.code == 0, done.err
+    assert "learnt from the first 2 articles of the development set and measured on the other 1" in done.out
+    kept = json.loads(next(Path("two/cells/bert-tiny").glob("*.json")).read_text(encoding="utf-8"))["found"]
+    assert kept["dev"]["exact match"][0]["count"] == 3
+    refused(run(*line, "3", "--out", "more", *TRAIN, *SMALL), "--articles is between 0 and 3", early=False)

@@ -4,7 +4,7 @@
     python bench/pseudo.py --size base --sentences 32 --rounds 2
 
 Sentences of BLiMP, drawn from all its paradigms; a BERT with random weights and a WordPiece vocabulary trained on the
-sentences. Both of minicons' variants: ``original`` (our ``token``) and ``within_word_l2r`` (our ``word_l2r``). minicons
+sentences, its token table and output layer as large as published BERTs have them (``--vocab``). Both of minicons' variants: ``original`` (our ``token``) and ``within_word_l2r`` (our ``word_l2r``). minicons
 reads one batch a call, so it is given several sizes of batch and the fastest counts. All scores of tokens are compared.
 """
 
@@ -47,12 +47,14 @@ def sentences(archive: Path) -> list[str]:
     return found
 
 
-def folder_of(size: str, texts: list[str], place: Path) -> Path:
-    """A model with random weights in the layout that both sides read."""
+def folder_of(size: str, vocab: int, texts: list[str], place: Path) -> Path:
+    """A model with random weights in the layout that both sides read; it may have more words than its tokenizer uses."""
     tokenizer = Tokenizer.train("wordpiece", texts, vocab=3000, lowercase=True)
     torch.manual_seed(0)
     checkpoint.save(
-        place / size, transformer.build(transformer.config_for("bert", size, tokenizer.size, 128, {})), tokenizer
+        place / size,
+        transformer.build(transformer.config_for("bert", size, max(vocab, tokenizer.size), 128, {})),
+        tokenizer,
     )
     return place / size
 
@@ -94,10 +96,11 @@ def main() -> None:
     chosen = options(
         __doc__, data=(str(SHARED / "blimp.tar.xz"), "the packed BLiMP"), size=("mini", "mini or base"),
         sentences=(256, "that are scored"), rounds=(3, "timed rounds"),
+        vocab=(30_522, "rows of the token table, as published BERTs have them"),
     )  # fmt: skip
     texts = sentences(Path(chosen.data))
     with tempfile.TemporaryDirectory() as scratch:
-        folder = folder_of(chosen.size, texts, Path(scratch))
+        folder = folder_of(chosen.size, chosen.vocab, texts, Path(scratch))
         found = [measure(folder, texts[: chosen.sentences], metric, chosen.rounds) for metric in VARIANTS]
     rows = [
         (one["variant"], *(f"{rate:.1f}" for rate in one["sentences/s"].values()), f"{one['ratio']:.2f}x", f"{one['largest difference']:.1e}")

@@ -32,4 +32,7 @@ def check(model: Any, *, vocab: int, context: int, frame: Frame, words: bool, po
     if words and model.config.head is None:
         raise ConfigError("The model has no output layer over the vocabulary, so it can't be trained to tell words.")
     if pooled and not model.config.pooler:
-        raise ConfigError("Telling pairs of sentences apart needs a model with a pooler: set model.pooler=true.")
+        raise ConfigError(
+            "Telling pairs of sentences apart needs a model with a pooler: set model.pooler=true, or, of a model that is trained "
+            "further and has none, train on masked tokens alone with pretext.name=masked."
+        )

@@ -24,7 +24,7 @@ from vocablo.inference.encoder import EncoderModel
 from vocablo.inference.finetuned import TaskModel, task_in
 from vocablo.inference.interpolate import interpolate
 from vocablo.inference.left_model import LanguageModel
-from vocablo.inference.sentence_folder import sentence_folder
+from vocablo.inference.sentence_folder import opened
 from vocablo.inference.words import WordModel
 from vocablo.models.ngram import NGram
 from vocablo.nn.quantize import quantize
@@ -71,12 +71,9 @@ def load(
     """
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"There is no dtype {dtype!r}{nearest(dtype, DTYPES)}")
-    place = Path(folder_or_name) if checkpoint.is_file(folder_or_name) else checkpoint.locate(folder_or_name)
-    sentences = sentence_folder(place)
-    loaded = checkpoint.load(sentences.transformer if sentences else place)
+    loaded, sentences = opened(folder_or_name)
     model, tokenizer = loaded.model, loaded.tokenizer
-    if tokenizer is None:
-        raise ConfigError(f"{folder_or_name} has no tokenizer.json: put the model's tokenizer beside it.")
+    assert tokenizer is not None
     if (task := task_in(loaded, str(folder_or_name))) is not None:
         return _for_task(loaded, *task, dtype)
     if model.reads == "left":

@@ -16,7 +16,7 @@ from vocablo.base import files, registry
 from vocablo.base.errors import ConfigError
 from vocablo.base.progress import quantity
 from vocablo.base.results import as_json
-from vocablo.evaluation.tables._protocol import Ask, Kitchen, Row, Table, Value, absent, check
+from vocablo.evaluation.tables._protocol import Ask, Row, Runner, Table, Value, absent, check
 from vocablo.views.page import page
 
 TABLES = "vocablo.evaluation.tables"
@@ -40,11 +40,11 @@ def run(number: int, ask: Ask) -> Table:
         raise ConfigError("Which model? Give --model with a folder, a hub's name, or FAMILY:SIZE for fresh weights.")
     if ask.files and number in (1, 6):
         raise ConfigError(f"Table {number} has a file for each of several tasks: give their folder with --data alone.")
-    kitchen = Kitchen(ask)
-    rows = room.ours(kitchen)
+    runner = Runner(ask)
+    rows = room.ours(runner)
     table = Table(
         number, room.TITLE, room.SOURCE, room.LEAD, room.COLUMNS, _published(room.PUBLISHED), tuple(rows),
-        tuple(_differs(kitchen, room)),
+        tuple(_differs(runner, room)),
     )  # fmt: skip
     name = f"table{number}"
     files.write_text(ask.out / f"{name}.json", json.dumps(as_json(table), ensure_ascii=False, indent=1) + "\n")
@@ -61,13 +61,13 @@ def _published(lines: Sequence[tuple[str, tuple[str, ...], Sequence[Any]]]) -> t
     return tuple(Row(system, facts, tuple(map(figure, values))) for system, facts, values in lines)
 
 
-def _differs(kitchen: Kitchen, room: Any) -> list[str]:
-    ask = kitchen.ask
-    said = [f"weights: {Path(model).name} has {quantity(size)} parameters, BERT BASE 110M" for model, size in kitchen.sizes.items()]  # fmt: skip
+def _differs(runner: Runner, room: Any) -> list[str]:
+    ask = runner.ask
+    said = [f"weights: {Path(model).name} has {quantity(size)} parameters, BERT BASE 110M" for model, size in runner.sizes.items()]  # fmt: skip
     said += [room.ABOUT] if room.ABOUT else []
     budget = [f"{ask.seeds} seed" + ("s" if ask.seeds > 1 else "")]
     budget += [f"{100 * ask.fraction:g} % of the training examples"] if ask.fraction < 1 else []
     budget += [f"{ask.steps:,} steps"] if ask.steps is not None else []
     said.append("budget: " + ", ".join([*budget, *ask.overrides]))
     said.append("each run's best step is chosen on the development set; the paper chose rate and epochs on it")
-    return said + kitchen.notes
+    return said + runner.notes

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from vocablo import checkpoint
 from vocablo.base import config
 from vocablo.base.errors import ConfigError
 from vocablo.base.progress import Progress, tell
@@ -26,7 +25,7 @@ from vocablo.data.examples import TaggedExample
 from vocablo.data.readers import Tell
 from vocablo.data.tags import of_spans
 from vocablo.evaluation import layers, softmax
-from vocablo.inference.sentence_folder import sentence_folder
+from vocablo.inference.sentence_folder import opened
 from vocablo.measures.classification import accuracy, f1
 from vocablo.measures.measurement import Measurement, Score
 from vocablo.measures.spans import span_f1, tag_accuracy
@@ -154,10 +153,8 @@ def _examples(path: str | Path, columns: Columns, words: bool, word_column: str 
 
 def _reader(model: str | Path, context: int | None) -> tuple[Any, Reader]:
     """The frozen model and its reader. Raises ConfigError for one without states to look into."""
-    sentences = sentence_folder(model)
-    loaded = checkpoint.load(str(sentences.transformer if sentences else model))
-    if loaded.tokenizer is None:
-        raise ConfigError(f"{model} has no tokenizer.json: put the model's tokenizer beside it.")
+    loaded, _ = opened(model)
+    assert loaded.tokenizer is not None
     check_family(loaded.model, "probe")
     made, tokenizer = fitted(loaded.model, loaded.tokenizer, pooler=False)
     return made, Reader(made, tokenizer, ReadSettings(context=context))

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vocablo.base.errors import CheckpointError
+from vocablo import checkpoint
+from vocablo.base.errors import CheckpointError, ConfigError
+from vocablo.checkpoint import Loaded
 from vocablo.checkpoint.files import MODULES, read_json, read_list
 
 _MODES = {
@@ -33,6 +35,19 @@ class SentenceFolder:
     normalize: bool
     limit: int | None
     unknown: str | None = None
+
+
+def opened(folder_or_name: str | Path) -> tuple[Loaded, SentenceFolder | None]:
+    """A model with its tokenizer, from wherever it lies, and what its folder says of vectors of texts.
+
+    Raises CheckpointError for a folder that can't be read and ConfigError for a model without a tokenizer.
+    """
+    place = Path(folder_or_name) if checkpoint.is_file(folder_or_name) else checkpoint.locate(folder_or_name)
+    sentences = sentence_folder(place)
+    loaded = checkpoint.load(sentences.transformer if sentences else place)
+    if loaded.tokenizer is None:
+        raise ConfigError(f"{folder_or_name} has no tokenizer.json: put the model's tokenizer beside it.")
+    return loaded, sentences
 
 
 def sentence_folder(folder: str | Path) -> SentenceFolder | None:

@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from vocablo import checkpoint
 from vocablo.base import registry
 from vocablo.base.errors import ConfigError, DataError, nearest
 from vocablo.data.labels import check_same
 from vocablo.inference.finetuned import labels_in
-from vocablo.inference.sentence_folder import sentence_folder
+from vocablo.inference.sentence_folder import opened
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.training.finetune_recipe import Recipe, fresh
 from vocablo.training.inputs import Inputs, take
@@ -58,11 +57,8 @@ class Start:
             if getattr(recipe, key) != Recipe.model_fields[key].get_default(call_default_factory=True)
         ]:
             raise ConfigError(f"{' and '.join(own)} can't be chosen: they are those of the model in {recipe.model}.")
-        place = Path(recipe.model) if checkpoint.is_file(recipe.model) else checkpoint.locate(recipe.model)
-        sentences = sentence_folder(place)
-        loaded = checkpoint.load(sentences.transformer if sentences else place)
-        if loaded.tokenizer is None:
-            raise ConfigError(f"{recipe.model} has no tokenizer.json: put the model's tokenizer beside it.")
+        loaded, _ = opened(recipe.model)
+        assert loaded.tokenizer is not None
         heads: Mapping[str, nn.Module] = {}
         if task.HEAD in loaded.heads and not fresh_head:
             if labels:

@@ -2,7 +2,7 @@
 
 Each table's file has, as literals, ``TITLE``, ``SOURCE`` (where the published figures are from), ``LEAD`` and ``COLUMNS`` (the
 names of the columns of facts, and of figures), ``PUBLISHED`` (a line each: name, facts, figures; None where the paper has
-none) and ``ABOUT`` (what the published figures are of); and ``ours(kitchen) -> rows``.
+none) and ``ABOUT`` (what the published figures are of); and ``ours(runner) -> rows``.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def absent(why: str) -> Value:
     return Value(None, absent=why)
 
 
-class Kitchen:
+class Runner:
     """Makes the cells of one table; what is finished stands in ``out/cells`` and isn't made again."""
 
     def __init__(self, ask: Ask) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from vocablo.data.glue import TASKS
-from vocablo.evaluation.tables._protocol import Kitchen, Row, Value, absent, value
+from vocablo.evaluation.tables._protocol import Row, Runner, Value, absent, value
 
 TITLE = "GLUE"
 SOURCE = "Devlin et al. 2019, table 1: test sets, scored by GLUE's server"
@@ -22,11 +22,11 @@ PUBLISHED = (
 )
 
 
-def ours(kitchen: Kitchen) -> list[Row]:
+def ours(runner: Runner) -> list[Row]:
     """A line for each model; the average is that of the columns which have a figure."""
-    cells = {cell.name: cell for cell in kitchen.cells("glue")}
+    cells = {cell.name: cell for cell in runner.cells("glue")}
     rows = []
-    for model in kitchen.ask.models:
+    for model in runner.ask.models:
         values = []
         for name in COLUMNS[:-1]:
             if name == "MNLI-mm":  # measured with MNLI-m: the model is the same
@@ -34,16 +34,16 @@ def ours(kitchen: Kitchen) -> list[Row]:
             cell, splits = cells[name], ("dev",)
             if name == "MNLI-m" and (other := cells["MNLI-mm"].files.get("dev")):
                 cell, splits = cell.at({**cell.files, "mismatched": other}), ("dev", "mismatched")
-            found = kitchen.tuned("glue", cell, model, splits=splits)
+            found = runner.tuned("glue", cell, model, splits=splits)
             measure = TASKS[cell.options["task"]].measures[0]
             values += [
                 value(found, split, measure) for split in (("dev", "mismatched") if name == "MNLI-m" else splits)
             ]
-        rows.append(Row(model, (), (*values, _average(kitchen, values))))
+        rows.append(Row(model, (), (*values, _average(runner, values))))
     return rows
 
 
-def _average(kitchen: Kitchen, values: list[Value]) -> Value:
+def _average(runner: Runner, values: list[Value]) -> Value:
     there = [one.value for one in values if one.value is not None]
     if not there:
         return absent("no data")
@@ -51,5 +51,5 @@ def _average(kitchen: Kitchen, values: list[Value]) -> Value:
         columns = [at for at, one in enumerate(values) if one.value is not None]
         base = statistics.fmean(float(PUBLISHED[-2][2][at]) for at in columns)  # type: ignore[arg-type]
         names = ", ".join(COLUMNS[at] for at in columns)
-        kitchen.note(f"our average is of {names} alone; BERT BASE's average of these is {base:.1f}")
+        runner.note(f"our average is of {names} alone; BERT BASE's average of these is {base:.1f}")
     return Value(statistics.fmean(there))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from vocablo.base import files
 from vocablo.base.errors import ConfigError
 from vocablo.evaluation.cells import Cell
-from vocablo.evaluation.tables._protocol import Kitchen, Row, absent, value
+from vocablo.evaluation.tables._protocol import Row, Runner, absent, value
 
 TITLE = "SQuAD 1.1"
 SOURCE = "Devlin et al. 2019, table 2; BERT BASE and LARGE alone learn from the 87,599 questions of the training set"
@@ -29,20 +29,20 @@ PUBLISHED = (
 )
 
 
-def ours(kitchen: Kitchen) -> list[Row]:
+def ours(runner: Runner) -> list[Row]:
     """A line for each model."""
-    (cell,) = kitchen.cells("squad")
-    if kitchen.ask.articles is not None:
-        cell = _split(kitchen, cell, kitchen.ask.articles)
+    (cell,) = runner.cells("squad")
+    if runner.ask.articles is not None:
+        cell = _split(runner, cell, runner.ask.articles)
     rows = []
-    for model in kitchen.ask.models:
-        found = kitchen.tuned("squad", cell, model)
+    for model in runner.ask.models:
+        found = runner.tuned("squad", cell, model)
         dev = tuple(value(found, "dev", measure) for measure in ("exact match", "f1"))
         rows.append(Row(model, (), (*dev, absent("no data"), absent("no data"))))
     return rows
 
 
-def _split(kitchen: Kitchen, cell: Cell, articles: int) -> Cell:
+def _split(runner: Runner, cell: Cell, articles: int) -> Cell:
     """The development set's first ``articles`` articles to learn from, the others to measure on."""
     if "dev" not in cell.files:
         return cell
@@ -52,9 +52,9 @@ def _split(kitchen: Kitchen, cell: Cell, articles: int) -> Cell:
     parts = {"train": known["data"][:articles], "dev": known["data"][articles:]}
     made = {}
     for split, part in parts.items():
-        made[split] = kitchen.ask.out / "data" / f"{split}-{articles}.json"
+        made[split] = runner.ask.out / "data" / f"{split}-{articles}.json"
         files.write_text(made[split], json.dumps({**known, "data": part}, ensure_ascii=False))
-    kitchen.note(
+    runner.note(
         f"data: learnt from the first {articles} articles of the development set and measured on the other "
         f"{len(parts['dev'])}, not on the whole"
     )

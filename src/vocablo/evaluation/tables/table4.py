@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vocablo.evaluation.tables._protocol import Kitchen, Row, value
+from vocablo.evaluation.tables._protocol import Row, Runner, value
 
 TITLE = "SWAG"
 SOURCE = "Devlin et al. 2019, table 4"
@@ -21,13 +21,13 @@ PUBLISHED = (
 PAPER = ("train.lr=2e-5", "train.batch=16", "train.epochs=3")
 
 
-def ours(kitchen: Kitchen) -> list[Row]:
+def ours(runner: Runner) -> list[Row]:
     """A line for each model."""
-    (cell,) = kitchen.cells("swag")
-    if cell.name == "CODAH" and not kitchen.ask.files:
-        kitchen.note("data: CODAH (Chen et al. 2019), 2,776 questions in SWAG's form, and not SWAG's 113,000")
+    (cell,) = runner.cells("swag")
+    if cell.name == "CODAH" and not runner.ask.files:
+        runner.note("data: CODAH (Chen et al. 2019), 2,776 questions in SWAG's form, and not SWAG's 113,000")
     rows = []
-    for model in kitchen.ask.models:
-        found = kitchen.tuned("swag", cell, model, usual=PAPER, splits=("dev", "test"))
+    for model in runner.ask.models:
+        found = runner.tuned("swag", cell, model, usual=PAPER, splits=("dev", "test"))
         rows.append(Row(model, (), (value(found, "dev", "accuracy"), value(found, "test", "accuracy"))))
     return rows

@@ -8,7 +8,7 @@ from typing import Any
 
 from vocablo import checkpoint
 from vocablo.base.errors import ConfigError
-from vocablo.evaluation.tables._protocol import Kitchen, Record, Row, Value, absent, value
+from vocablo.evaluation.tables._protocol import Record, Row, Runner, Value, absent, value
 from vocablo.training import pretrain, recipe
 from vocablo.training.run import holds_run
 
@@ -28,22 +28,22 @@ PUBLISHED = (
 FAMILY = "bert"
 
 
-def ours(kitchen: Kitchen) -> list[Row]:
+def ours(runner: Runner) -> list[Row]:
     """A line for each size."""
-    ask = kitchen.ask
+    ask = runner.ask
     if not ask.sizes or not ask.text:
         raise ConfigError("Table 6 pre-trains a ladder of sizes: give --sizes tiny,mini and --text FILE.")
-    cells = {cell.name: cell for cell in kitchen.cells("glue")}
+    cells = {cell.name: cell for cell in runner.cells("glue")}
     rows = []
     for size in ask.sizes:
-        learnt = _pretrained(kitchen, size)
-        found = [kitchen.tuned("glue", cells[name], learnt["out"]) for name in COLUMNS[1:]]
+        learnt = _pretrained(runner, size)
+        found = [runner.tuned("glue", cells[name], learnt["out"]) for name in COLUMNS[1:]]
         perplexity = learnt["perplexity"]
         values = (
             absent("not measured") if perplexity is None else Value(perplexity),
             *(value(one, "dev", "accuracy") for one in found),
         )
-        kitchen.note(
+        runner.note(
             f"pre-training: {learnt['training_tokens']:,} tokens of text, {learnt['steps']:,} steps, a vocabulary of "
             f"{learnt['vocabulary']:,}"
         )
@@ -51,17 +51,17 @@ def ours(kitchen: Kitchen) -> list[Row]:
     return rows
 
 
-def _pretrained(kitchen: Kitchen, size: str) -> Record:
-    ask = kitchen.ask
+def _pretrained(runner: Runner, size: str) -> Record:
+    ask = runner.ask
     asked = {
         "size": size, "text": list(ask.text), "documents": ask.documents, "steps": ask.pretrain_steps,
         "overrides": list(ask.pretraining),
     }  # fmt: skip
-    return kitchen.kept(f"pretrained/{size}", asked, lambda folder: _pretrain(kitchen, size, folder))
+    return runner.kept(f"pretrained/{size}", asked, lambda folder: _pretrain(runner, size, folder))
 
 
-def _pretrain(kitchen: Kitchen, size: str, folder: Path) -> Record:
-    ask = kitchen.ask
+def _pretrain(runner: Runner, size: str, folder: Path) -> Record:
+    ask = runner.ask
     going_on = holds_run(folder)
     given: dict[str, Any] = {
         "size": size,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vocablo.base.errors import ConfigError
 from vocablo.evaluation.cells import Cell
-from vocablo.evaluation.tables._protocol import Kitchen, Record, Row, absent, value
+from vocablo.evaluation.tables._protocol import Record, Row, Runner, absent, value
 from vocablo.nn.features import layers_of
 
 TITLE = "CoNLL named entities"
@@ -28,26 +28,26 @@ PUBLISHED = (
 FEATURES = ("embeddings", "second-to-last", "last", "weighted-last-4", "concat-last-4", "weighted-all")
 
 
-def ours(kitchen: Kitchen) -> list[Row]:
+def ours(runner: Runner) -> list[Row]:
     """Seven lines for each model."""
-    (cell,) = kitchen.cells("ner")
+    (cell,) = runner.cells("ner")
     if cell.files:
-        kitchen.note(f"data: {', '.join(path.name for path in cell.files.values())}")
+        runner.note(f"data: {', '.join(path.name for path in cell.files.values())}")
     rows = []
-    for model in kitchen.ask.models:
-        found = kitchen.tuned("ner", cell, model, splits=("dev", "test"))
+    for model in runner.ask.models:
+        found = runner.tuned("ner", cell, model, splits=("dev", "test"))
         rows.append(_row(f"{model}, fine-tuned", found))
-        rows += [_features(kitchen, cell, model, choice, found) for choice in FEATURES]
+        rows += [_features(runner, cell, model, choice, found) for choice in FEATURES]
     return rows
 
 
-def _features(kitchen: Kitchen, cell: Cell, model: str, choice: str, tuned: Record | None) -> Row:
+def _features(runner: Runner, cell: Cell, model: str, choice: str, tuned: Record | None) -> Row:
     name = f"{model}, {choice}"
     try:
         layers_of(choice, tuned["layers"] if tuned else 12)
     except ConfigError:  # four layers of a model that has fewer
         return Row(name, (), (absent("too few layers"),) * 2)
-    return _row(name, kitchen.tuned("ner", cell, model, features=choice, splits=("dev", "test")))
+    return _row(name, runner.tuned("ner", cell, model, features=choice, splits=("dev", "test")))
 
 
 def _row(name: str, found: Record | None) -> Row:

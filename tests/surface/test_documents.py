@@ -45,8 +45,8 @@ def test_commands_run(page, tmp_path):
 
 def test_both_languages_have_the_same_pages_and_commands():
     assert blocks(REPOSITORY / "README.md") == blocks(REPOSITORY / "README.es.md")
-    spanish = {page.name[0]: page for page in PAGES if page.parent.name == "es"}
-    english = {page.name[0]: page for page in PAGES if page.parent.name == "en"}
+    numbered = lambda language: {p.name.split("-")[0]: p for p in PAGES if p.parent.name == language}  # noqa: E731
+    spanish, english = numbered("es"), numbered("en")
     assert spanish.keys() == english.keys()
     for key in spanish:
         strip = lambda page: [re.sub(r"otro|held-out|modelo|model", "", code) for _, code in blocks(page)]  # noqa: E731

@@ -36,9 +36,11 @@ def run(number: int, ask: Ask) -> Table:
         raise ConfigError(f"There is no table {number}; there are {', '.join(map(str, numbers()))}.")
     check(ask)
     room = registry.load(TABLES, f"table{number}")
-    if not ask.models and number != 6:
+    if room.ASKS == "models" and not ask.models:
         raise ConfigError("Which model? Give --model with a folder, a hub's name, or FAMILY:SIZE for fresh weights.")
-    if ask.files and number in (1, 6):
+    if room.ASKS == "sizes" and not (ask.sizes and ask.text):
+        raise ConfigError(f"Table {number} pre-trains a ladder of sizes: give --sizes tiny,mini and --text FILE.")
+    if ask.files and room.SEVERAL:
         raise ConfigError(f"Table {number} has a file for each of several tasks: give their folder with --data alone.")
     runner = Runner(ask)
     rows = room.ours(runner)

@@ -4,7 +4,8 @@
 
 BERT reads a word's first token (Devlin et al. 2019, section 5.3); a model that reads from the left its last one, the first
 that has seen the whole word. With ``crf`` the tags of a sentence are told together (``nn/crf.py``). With ``around`` a
-sentence is read with so many tokens of its document on either side, whose words aren't told there. A sentence longer than
+sentence is read with so many tokens of its document on either side, whose words aren't told there (a file that marks no
+documents is one, and so are the sentences that are asked about together). A sentence longer than
 the model reads is cut into windows that overlap; each word is told in the one where it stands furthest inside.
 """
 

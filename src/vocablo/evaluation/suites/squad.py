@@ -65,9 +65,9 @@ def labelled(gold: Questions) -> bool:
 
 
 def cells(data: Path) -> tuple[Cell, ...]:
-    """The files of SQuAD 1.1; for another set in its format give the file itself."""
+    """The files of SQuAD 1.1 in a folder; for another set in its format, SQuAD 2.0 too, give the file itself."""
     found = find(data, {"train": ("train-v1.1*.json",), "dev": ("dev-v1.1*.json",), "test": ("test-v1.1*.json",)})
-    return (Cell("SQuAD 1.1", ("span",), found, "predictions.json"),)
+    return (Cell("SQuAD", ("span",), found, "predictions.json"),)
 
 
 def asked(gold: Questions) -> Sequence[SpanExample]:

@@ -2,7 +2,8 @@
 
 Each table's file has, as literals, ``TITLE``, ``SOURCE`` (where the published figures are from), ``LEAD`` and ``COLUMNS`` (the
 names of the columns of facts, and of figures), ``PUBLISHED`` (a line each: name, facts, figures; None where the paper has
-none) and ``ABOUT`` (what the published figures are of); and ``ours(runner) -> rows``.
+none), ``ABOUT`` (what the published figures are of), ``ASKS`` (what is compared: ``models``, or ``sizes`` that it
+pre-trains) and ``SEVERAL`` (whether it measures several tasks, each with files of its own); and ``ours(runner) -> rows``.
 """
 
 from __future__ import annotations

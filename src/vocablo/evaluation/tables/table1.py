@@ -10,6 +10,7 @@ from vocablo.evaluation.tables._protocol import Row, Runner, Value, absent, valu
 TITLE = "GLUE"
 SOURCE = "Devlin et al. 2019, table 1: test sets, scored by GLUE's server"
 ABOUT = "the published figures are of the test sets; ours are of the development sets, whose labels are known"
+ASKS, SEVERAL = "models", True
 LEAD = ()
 COLUMNS = ("MNLI-m", "MNLI-mm", "QQP", "QNLI", "SST-2", "CoLA", "STS-B", "MRPC", "RTE", "Average")
 PUBLISHED = (

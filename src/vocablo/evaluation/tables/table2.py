@@ -13,6 +13,7 @@ from vocablo.evaluation.tables._protocol import Row, Runner, absent, value
 TITLE = "SQuAD 1.1"
 SOURCE = "Devlin et al. 2019, table 2; BERT BASE and LARGE alone learn from the 87,599 questions of the training set"
 ABOUT = "the test set is the server's, so that ours has none"
+ASKS, SEVERAL = "models", False
 LEAD = ()
 COLUMNS = ("Dev EM", "Dev F1", "Test EM", "Test F1")
 PUBLISHED = (

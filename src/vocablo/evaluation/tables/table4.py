@@ -7,6 +7,7 @@ from vocablo.evaluation.tables._protocol import Row, Runner, value
 TITLE = "SWAG"
 SOURCE = "Devlin et al. 2019, table 4"
 ABOUT = ""
+ASKS, SEVERAL = "models", False
 LEAD = ()
 COLUMNS = ("Dev", "Test")
 PUBLISHED = (

@@ -10,6 +10,7 @@ from vocablo.nn.features import layers_of
 TITLE = "CoNLL named entities"
 SOURCE = "Devlin et al. 2019, table 7: CoNLL-2003 English, mean of 5 random restarts"
 ABOUT = "the paper reads a sentence within its document (task.around), ours alone unless asked"
+ASKS, SEVERAL = "models", False
 LEAD = ()
 COLUMNS = ("Dev F1", "Test F1")
 PUBLISHED = (

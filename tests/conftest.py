@@ -7,8 +7,8 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-# The models of tests are tiny. A second thread gains nothing on them, and where other processes have the cores, threads that
-# wait for one another make a run many times slower; set before torch is imported, and for the commands that tests run.
+# The models of tests are tiny, so a second thread gains little on them, and beside other processes threads wait for one another.
+# Set before torch is imported, and for the commands that tests run.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

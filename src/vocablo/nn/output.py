@@ -14,7 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vocablo.base.config import Settings
-from vocablo.base.errors import CheckpointError
+from vocablo.base.errors import CheckpointError, ConfigError
+from vocablo.nn import pooling
 from vocablo.nn.crf import CRF
 from vocablo.nn.features import Features
 from vocablo.nn.head import target_log_probs
@@ -77,10 +78,10 @@ PARTS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": n
 def parts_of(head: nn.Module) -> tuple[str, ...]:
     """A small head in words, such as ("linear", "tanh", "linear"): what a checkpoint says beside its tensors.
 
-    A CRF and a BiLSTM on features say themselves what they are. Raises CheckpointError for a module that is neither one
+    A CRF, a BiLSTM on features and a pooling say themselves what they are. Raises CheckpointError for a module that is neither one
     of these, nor a linear map, nor a sequence of these parts.
     """
-    if isinstance(head, (CRF, Features)):
+    if isinstance(head, (CRF, Features, pooling.FeedForwardAttention, pooling.ContextAttention)):
         return (head.part,)
     parts = list(head) if isinstance(head, nn.Sequential) else [head]
     names: list[str] = []
@@ -99,7 +100,7 @@ def parts_of(head: nn.Module) -> tuple[str, ...]:
 def head_of(parts: Sequence[str], tensors: Mapping[str, Tensor]) -> nn.Module:
     """The head that ``parts_of`` described, with these tensors. Raises CheckpointError when they don't belong together."""
     alone = len(parts) == 1
-    if alone and (kind := parts[0].partition(":")[0]) in ("crf", "features"):
+    if alone and (kind := parts[0].partition(":")[0]) in ("crf", "features", "pooling"):
         return _filled(_own(kind, parts[0], tensors), tensors)
     modules: list[nn.Module] = []
     for number, part in enumerate(parts):
@@ -120,8 +121,10 @@ def head_of(parts: Sequence[str], tensors: Mapping[str, Tensor]) -> nn.Module:
 
 def _own(kind: str, part: str, tensors: Mapping[str, Tensor]) -> nn.Module:
     try:
+        if kind == "pooling":
+            return pooling.restored(part, tensors)
         return CRF(len(tensors["first"])) if kind == "crf" else Features.restored(part, tensors)
-    except (KeyError, ValueError):
+    except (ConfigError, KeyError, ValueError):
         raise CheckpointError(f"The weights of a head {part!r} are missing or misshapen.") from None
 
 

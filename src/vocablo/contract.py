@@ -219,3 +219,40 @@ class BothModel(Protocol):
     def logits(self, states: Tensor) -> Float[Tensor, "M V"]:
         """Unnormalised log-probabilities of the token at the place of each given state."""
         ...
+
+
+@runtime_checkable
+class SourceTargetModel(Protocol):
+    """A family with ``reads == "source_target"``: it predicts each token of a target from those before it and a source.
+
+    A target sequence is what the model reads: ``start``, then the tokens; its state at ``start`` predicts the first of
+    them, and the last one predicts the tokenizer's end. Sequence b of ``tokens`` belongs to sequence b of ``source``.
+    """
+
+    reads: str
+    vocab: int  # of targets
+    context: int | None  # longest target it can read, ``start`` among it; None: no limit
+    source_context: int | None  # longest source it can read; None: no limit
+    start: tuple[int, ...]  # ids that stand before the first target token
+
+    def forward(
+        self, tokens: Tokens, source: Tokens | None = None, state: Any = None, keep: tuple[int, ...] = ()
+    ) -> Hidden:
+        """States of every target token, [N, D], given those before it and the whole source (teacher forcing)."""
+        ...
+
+    def target_log_probs(self, states: Tensor, at: Int[Tensor, "M"], ids: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
+        """log p(ids[m] | the source and what states[at[m]] has read), in nats."""
+        ...
+
+    def logits(self, states: Tensor) -> Float[Tensor, "M V"]:
+        """Unnormalised log-probabilities of the next target token after each given state."""
+        ...
+
+    def encode(self, source: Tokens) -> DecodeState:
+        """Read B sources; nothing is decoded yet. ``select`` copies what belongs to a source with its row."""
+        ...
+
+    def extend(self, tokens: Tokens, state: DecodeState) -> tuple[Float[Tensor, "B V"], DecodeState]:
+        """Read more target tokens of each of B sequences (first ``start``) and return logits after each one's last."""
+        ...

@@ -122,7 +122,8 @@ class Target:
 class Batch:
     """Everything one micro-batch needs; ``targets`` are named after the loss that they belong to.
 
-    ``groups`` say which sequences make one example (the choices of a question): fences over the B sequences.
+    ``groups`` say which sequences make one example (the choices of a question, the sentences of a document): fences over
+    the B sequences.
     """
 
     tokens: Tokens
@@ -147,6 +148,9 @@ class Hidden:
     pooled: Float[Tensor, "B D"] | None = None
     layers: tuple[Tensor, ...] = ()  # the layers named in ``keep``, in that order
     state: Any = None  # what ``forward`` needs to go on where this batch ends (recurrent families)
+    weights: tuple[
+        Tensor, ...
+    ] = ()  # of attention as pooling: what each token weighs, [N]; of documents each sentence, [B]
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,4 +259,28 @@ class SourceTargetModel(Protocol):
 
     def extend(self, tokens: Tokens, state: DecodeState) -> tuple[Float[Tensor, "B V"], DecodeState]:
         """Read more target tokens of each of B sequences (first ``start``) and return logits after each one's last."""
+        ...
+
+
+@runtime_checkable
+class DocumentModel(Protocol):
+    """A family with ``reads == "document"``: sequences are sentences, of which ``groups`` say how many make a document."""
+
+    reads: str
+    vocab: int
+    context: int | None
+    width: int  # D of a document's vector
+
+    def forward(
+        self,
+        tokens: Tokens,
+        source: Tokens | None = None,
+        state: Any = None,
+        keep: tuple[int, ...] = (),
+        groups: Fences | None = None,
+    ) -> Hidden:
+        """States of words, and ``pooled`` [G, D] of every document; ``groups`` None: each sentence is one.
+
+        ``weights``, of a family that attends: of words in their sentences, [N], and of sentences in their documents, [B].
+        """
         ...

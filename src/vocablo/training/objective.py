@@ -45,6 +45,11 @@ def choose(recipe: Recipe, reads: str) -> Objective:
     """
     files = registry.owners(PRETEXTS, "PRETEXTS")
     fitting = [name for name, file in files.items() if reads in registry.constant(PRETEXTS, file, "READS")]
+    if reads == "document":
+        raise ConfigError(
+            f"{recipe.family} learns from labelled documents: "
+            f"vocablo finetune classify --model {recipe.family}:{recipe.size or 'small'} --train FILE --out FOLDER."
+        )
     if not fitting:
         raise ConfigError(f"There is no pretext yet for a family that reads {reads!r}.")
     name = str(recipe.pretext.get("name", fitting[0]))

@@ -12,8 +12,9 @@ from vocablo.base.errors import ConfigError
 from vocablo.contract import Fences, Tokens
 from vocablo.models import transformer
 from vocablo.nn import cpu_attention, taps
-from vocablo.nn.attention import Look, attention, explained
-from vocablo.nn.layers import Norm, layer_norm
+from vocablo.nn.attention import attention, explained
+from vocablo.nn.layers import Norm, normalisation
+from vocablo.nn.look import Look
 from vocablo.nn.masking import masking
 from vocablo.nn.positions import Distances, Position, distance_buckets
 
@@ -61,6 +62,7 @@ def test_every_path_gives_the_formulas_outputs_and_gradients(rows, data, causal,
     else:
         cols = rows
     q, k, v, row_fences, col_fences = random_case(rows, cols)
+    look = Look(causal, data.draw(st.integers(0, 5)) if causal else 0)
     draw = torch.Generator().manual_seed(1)
     upstream = torch.randn(q.shape, generator=draw)
     added = torch.randn(2, max(rows), max(cols), generator=draw)
@@ -70,7 +72,7 @@ def test_every_path_gives_the_formulas_outputs_and_gradients(rows, data, causal,
         if bias != "none":
             inputs.append(added.clone().requires_grad_(bias == "learned"))
         bias_here = None if bias == "none" else inputs[3]
-        out = path(*inputs[:3], row_fences, col_fences, Look(causal=causal), scale=8**-0.5, bias=bias_here)
+        out = path(*inputs[:3], row_fences, col_fences, look, scale=8**-0.5, bias=bias_here)
         out = out[0] if path is explained else out
         out.backward(upstream)
         results.append([out, *(x.grad for x in inputs if x.requires_grad)])
@@ -88,7 +90,7 @@ def test_a_bias_is_added_to_the_scores_and_has_a_gradient(monkeypatch):
 
             def run(q, k, v, bias, causal=causal):
                 lengths = (fences.lengths, fences.lengths)
-                return cpu_attention.attend(q, k, v, lengths, bias, causal=causal, scale=0.7, dropout=0.0)
+                return cpu_attention.attend(q, k, v, lengths, bias, Look(causal), scale=0.7, dropout=0.0)
 
             scores = q[:5].transpose(0, 1) @ k[:5].permute(1, 2, 0) * 0.7 + bias[:, :5, :5]
             if causal:
@@ -313,7 +315,7 @@ def test_a_mask_for_what_is_not_there(heads, said):
         pass
 
 
-def test_the_lectures_layer_norm():
+def test_the_lectures_normalisation():
     """(x - mean) / (sigma + eps) with epsilon beside the standard deviation; torch's is beside the variance, in the root.
 
     At equal epsilon they differ by about eps / sigma for the former and eps / (2 sigma^2) for the latter: the numbers
@@ -324,7 +326,7 @@ def test_the_lectures_layer_norm():
     mean, sigma = x.mean(1, keepdim=True), x.std(1, keepdim=True, correction=0)
     eps = 1e-5
     lecture, inside = (x - mean) / (sigma + eps), (x - mean) / (sigma**2 + eps).sqrt()
-    norm = layer_norm(16, Norm(eps=eps)).double()
+    norm = normalisation(16, Norm(eps=eps)).double()
     torch.testing.assert_close(norm(x), inside, atol=1e-12, rtol=1e-12)
     torch.testing.assert_close(norm(x), lecture, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(norm(x), lecture, atol=1e-9, rtol=1e-9)

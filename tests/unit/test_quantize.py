@@ -194,7 +194,7 @@ def test_cached_and_uncached_reading_agree(dtype, native_too, monkeypatch, reque
     else:
         monkeypatch.setenv("VOCABLO_NATIVE", "0")
     text = ids(20)[0]
-    for model in (gpt(), tiny_models.lstm(VOCAB)):
+    for model in (gpt(), gpt(head={"bias": True}), tiny_models.lstm(VOCAB)):
         quantized = compact(model, dtype)
         wanted = quantized.logits(quantized.forward(Tokens.of([text])).states)
         state, found = None, []
@@ -215,6 +215,9 @@ def test_cached_and_uncached_reading_agree(dtype, native_too, monkeypatch, reque
         {"position": {"kind": "none"}},
         {"stack": {"shared": True}},
         {"attention": {"head_width": 16}},
+        {"attention": {"windows": [0, 4]}},
+        {"head": {"bias": True}},
+        {"feed_forward": {"gated": True}},
     ],
     ids=str,
 )

@@ -16,7 +16,7 @@ from vocablo.contract import Tokens
 from vocablo.models import transformer
 from vocablo.nn import head, linear
 from vocablo.nn.dropout import Dropout, dropout, keep_mask, kept_share
-from vocablo.nn.positions import Position, Rotary, sinusoids, turning
+from vocablo.nn.positions import Position, Rotary, Sinusoidal, sinusoids, turning
 
 
 def make(size="tiny", vocab=31, context=24, **changes):
@@ -66,7 +66,12 @@ def test_published_numbers_of_parameters_of_encoders(size, parameters):
         ("tiny", {"embed": {"width": 64}}, "no pooler, embed.segments, embed.width"),
         ("tiny", {"head": {"transform": True}}, "these belong to an encoder"),
         ("tiny", {"position": {"kind": "rotary"}, "attention": {"head_width": 7}}, "even width"),
-        ("tiny", {"position": {"buckets": 32}}, "position.buckets"),
+        ("tiny", {"position": {"kind": "rotary", "turned": 7}}, "position.turned is an even number"),
+        ("tiny", {"position": {"kind": "rotary", "turned": 34}}, "at most those of a head"),
+        ("tiny", {"stack": {"parallel": True}, "norm": {"place": "post"}}, "has its norms before"),
+        ("tiny", {"norm": {"shared": True}}, "is of parallel layers"),
+        ("tiny", {"attention": {"windows": [4]}, "stack": {"shared": True}}, "whose layers aren't shared"),
+        ("tiny", {"attention": {"windows": [-4]}}, "attention.windows"),
         ("tiny", {"position": {"buckets": 3}}, "position.buckets is at least 4"),
         ("tiny", {"head": "none"}, "head is a section"),
     ],
@@ -81,6 +86,7 @@ def test_a_wrong_setting_says_what_to_change(size, changes, said):
     [
         ({"embed": {"width": 64}, "head": {"transform": False}}, "needs head.transform"),
         ({"head": {"width": 64}}, "isn't tied"),
+        ({"attention": {"windows": [4]}}, "are of a decoder"),
     ],
 )
 def test_a_wrong_setting_of_an_encoder_says_what_to_change(changes, said):
@@ -230,11 +236,26 @@ def test_rotary_values_turn_when_asked():
         {"stack": {"layer_drop": 0.5}},
         {"attention": {"head_width": 16}},
         {"norm": {"place": "post", "embedding": True, "final": False}},
+        {"norm": {"kind": "rms"}, "feed_forward": {"gated": True}, "embed": {"scaled": True}},
+        {"position": {"kind": "sinusoidal", "layout": "halves", "stretched": True, "offset": 2}},
+        {
+            "position": {"kind": "rotary", "turned": 4},
+            "stack": {"parallel": True},
+            "norm": {"place": "pre", "shared": True},
+        },
+        {
+            "position": {"kind": "none", "buckets": 8, "distance": 6},
+            "stack": {"parallel": True},
+            "norm": {"place": "pre"},
+        },
+        {"attention": {"bias": False, "out_bias": True, "windows": [0, 3]}, "head": {"bias": True}},
     ],
     ids=str,
 )
 @pytest.mark.parametrize("family", ["gpt", "bert"])
 def test_every_setting_reads_batches_as_sequences_and_decoders_step_by_step(family, changes):
+    if family == "bert" and "windows" in changes.get("attention", {}):
+        pytest.skip("encoders have no windows")
     torch.manual_seed(0)
     model = transformer.build(transformer.config_for(family, "tiny", 31, 24, changes)).eval()
     sequences = [torch.randint(0, 31, (length,)).tolist() for length in (9, 4, 9)]
@@ -249,10 +270,34 @@ def test_every_setting_reads_batches_as_sequences_and_decoders_step_by_step(fami
             logits, _ = model.extend(Tokens.of([each[3:] for each in sequences]), state)
             last = Tokens.of(sequences).fences.last()
             torch.testing.assert_close(logits, model.logits(whole[last]), atol=1e-5, rtol=1e-5)
+            _, state = model.extend(Tokens.of([each[:3] for each in (sequences[0], sequences[2])]), None)
+            for step in range(3, 9):
+                logits, state = model.extend(Tokens.of([[sequences[0][step]], [sequences[2][step]]]), state)
+            torch.testing.assert_close(logits, model.logits(whole[last[[0, 2]]]), atol=1e-5, rtol=1e-5)
         else:
             for at, counts in (([1, 8, 15, 16], (2, 0, 2)), ([0, 9, 13], (1, 1, 1))):
                 chosen = model.states_at(Tokens.of(sequences), torch.tensor(at), counts)
                 torch.testing.assert_close(chosen, whole[at], atol=1e-5, rtol=1e-5)
+
+
+def test_sinusoids_of_fairseq_are_stretched_and_begin_later():
+    """fairseq: halves, the i-th angle t / theta^(i / (D/2 - 1)), the first token at the place after padding's."""
+    rows = Sinusoidal(Position(kind="sinusoidal", layout="halves", stretched=True, offset=2, max=9), 6)(torch.arange(9))
+    for t in range(9):
+        angles = [(t + 2) / 10000 ** (i / 2) for i in range(3)]
+        wanted = [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
+        torch.testing.assert_close(rows[t], torch.tensor(wanted), atol=1e-6, rtol=0)
+
+
+def test_a_window_is_as_wide_as_it_says():
+    """Through a window of 3 a change reaches its own place and the two after it."""
+    model = make(attention={"windows": [3]}, stack={"layers": 1}).eval()
+    ids = torch.randint(0, 31, (12,)).tolist()
+    states = model(Tokens.of([ids])).states
+    for changed, last in ((0, 2), (5, 7)):
+        other = model(Tokens.of([[*ids[:changed], (ids[changed] + 1) % 31, *ids[changed + 1 :]]])).states
+        differ = ((states - other).abs().amax(1) > 0).nonzero().flatten().tolist()
+        assert differ == list(range(changed, last + 1))
 
 
 @pytest.mark.parametrize("family", ["gpt", "bert"])

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ from vocablo.nn.cache import KeyValueCache
 from vocablo.nn.dropout import Dropout
 from vocablo.nn.embeddings import Embed, Segments
 from vocablo.nn.head import target_log_probs
-from vocablo.nn.layers import AttentionSettings, FeedForwardSettings, Layer, Norm, Place, Stack, layer_norm
+from vocablo.nn.layers import AttentionSettings, FeedForwardSettings, Layer, Norm, Place, Stack, normalisation
 from vocablo.nn.output import Head, OutputLayer
 from vocablo.nn.positions import Position
 
@@ -112,16 +113,29 @@ class Config(Settings):
             raise ValueError("position.buckets is at least 4, and position.distance more than a quarter of it")
         if self.position.kind == "rotary" and (width or self.stack.width // heads) % 2:
             raise ValueError("position.kind 'rotary' needs heads of an even width")
+        turned = self.position.turned
+        if turned is not None and (turned % 2 or turned > (width or self.stack.width // heads)):
+            raise ValueError("position.turned is an even number of dimensions, at most those of a head")
+        return self
+
+    @model_validator(mode="after")
+    def _layers_are_possible(self) -> Config:
+        if self.stack.parallel and self.norm.place == "post":
+            raise ValueError('stack.parallel: a parallel layer has its norms before (norm.place = "pre")')
+        if self.norm.shared and not self.stack.parallel:
+            raise ValueError("norm.shared is of parallel layers (stack.parallel = true)")
+        if self.attention.windows and (self.stack.shared or not self.stack.causal):
+            raise ValueError("attention.windows are of a decoder whose layers aren't shared")
         return self
 
     @model_validator(mode="after")
     def _fits_its_shape(self) -> Config:
         if self.stack.causal:
-            lone = self.pooler or self.head is None or self.head.transform or self.head.bias or self.head.width
-            if lone or self.embed.segments or self.embed.width or self.position.buckets:
+            lone = self.pooler or self.head is None or self.head.transform or self.head.width
+            if lone or self.embed.segments or self.embed.width:
                 raise ValueError(
                     "stack.causal: a decoder has an output layer, and no pooler, embed.segments, embed.width, "
-                    "position.buckets, head.transform, head.bias or head.width: these belong to an encoder (stack.causal = false)"
+                    "head.transform or head.width: these belong to an encoder (stack.causal = false)"
                 )
         elif self.head is not None and self.head.tied and not self.head.transform and self.embed.width is not None:
             raise ValueError("head.tied with embed.width needs head.transform, which leads back to the table's width")
@@ -168,18 +182,22 @@ class Trunk(nn.Module):
         embed, stack, position = config.embed, config.stack, config.position
         width = embed.width or stack.width
         self.tokens = nn.Embedding(self.vocab, width)
+        self.scale = math.sqrt(width) if embed.scaled else None
         self.positions = positions.table(position, width)
         self.segments = Segments(embed.segments, width) if embed.segments else None
-        self.embedding_norm = layer_norm(width, config.norm) if config.norm.embedding else nn.Identity()
+        self.embedding_norm = normalisation(width, config.norm) if config.norm.embedding else nn.Identity()
         self.drop = Dropout(embed.dropout)
         self.project = nn.Identity() if embed.width is None else nn.Linear(width, stack.width)
         parts = (stack, config.attention, config.feed_forward, config.norm, position)
-        self.layers = nn.ModuleList(Layer(*parts) for _ in range(1 if stack.shared else stack.layers))
+        windows = cycle(config.attention.windows or (0,))
+        self.layers = nn.ModuleList(Layer(*parts, next(windows)) for _ in range(1 if stack.shared else stack.layers))
         self.depth, self.layer_drop = stack.layers, stack.layer_drop
         head_width = config.attention.head_width or stack.width // config.attention.heads
         self.rotary = positions.Rotary(position, head_width) if position.kind == "rotary" else None
-        self.distances = positions.Distances(position, config.attention.heads) if position.buckets else None
-        self.final_norm = layer_norm(stack.width, config.norm) if config.norm.final else nn.Identity()
+        self.distances = (
+            positions.Distances(position, config.attention.heads, stack.causal) if position.buckets else None
+        )
+        self.final_norm = normalisation(stack.width, config.norm) if config.norm.final else nn.Identity()
 
     def _start(self) -> None:
         """Fresh weights, once all modules are there."""
@@ -197,6 +215,8 @@ class Trunk(nn.Module):
     def embedded(self, tokens: Tokens, places: Int[Tensor, "N"]) -> Float[Tensor, "N D"]:
         """What the first layer reads."""
         x = self.tokens(tokens.ids)
+        if self.scale is not None:
+            x = x * self.scale
         if self.positions is not None:
             x = x + self.positions(places)
         if self.segments is not None:
@@ -255,8 +275,9 @@ class Decoder(Trunk):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        tied = config.head is None or config.head.tied
-        self.head = None if tied else nn.Linear(config.stack.width, self.vocab, bias=False)
+        head = config.head or Head()
+        self.head = None if head.tied else nn.Linear(config.stack.width, self.vocab, bias=head.bias)
+        self.head_bias = nn.Parameter(torch.zeros(self.vocab)) if head.tied and head.bias else None
         self.step: Any = None  # ``extend`` in one call, where nn/quantize.py has made the weights compact
         self._start()
 
@@ -274,8 +295,10 @@ class Decoder(Trunk):
         fences = tokens.fences
         cache = KeyValueCache(self.depth, fences.count, self.context) if state is None else state
         places = tokens.positions if state is None else cache.continued(tokens)
-        self._check(cache.longest + max(fences.lengths, default=0))
-        place = Place(fences, self._rotation(places))
+        longest = max((old + new for old, new in zip(cache.lengths, fences.lengths, strict=True)), default=0)
+        self._check(longest)
+        bias = None if self.distances is None else self.distances(longest, min(cache.lengths))
+        place = Place(fences, self._rotation(places), bias)
         mix = lambda layer, attend, x: attend.extend(x, place, cache, layer)  # noqa: E731
         states, _ = self.through(self.embedded(tokens, places), mix)
         cache.advance(fences)
@@ -283,11 +306,12 @@ class Decoder(Trunk):
 
     def logits(self, states: Float[Tensor, "M D"]) -> Float[Tensor, "M V"]:
         """Scores of the next token, before the softmax."""
-        return F.linear(states, self.tokens.weight) if self.head is None else self.head(states)
+        return F.linear(states, self.tokens.weight, self.head_bias) if self.head is None else self.head(states)
 
     def target_log_probs(self, states: Tensor, at: Int[Tensor, "M"], ids: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
         """log p(ids[m] | states[at[m]]) in nats."""
-        return target_log_probs(states, at, ids, self.tokens.weight if self.head is None else self.head.weight)
+        weight, bias = (self.tokens.weight, self.head_bias) if self.head is None else (self.head.weight, self.head.bias)
+        return target_log_probs(states, at, ids, weight, bias)
 
     def flops_per_token(self, context: int) -> int:
         """As the trunk's, and the output layer, which sees every token."""

@@ -13,7 +13,6 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -22,13 +21,7 @@ from torch import Tensor
 
 from vocablo.contract import Fences
 from vocablo.nn import cpu_attention
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Which positions a query may look at. ``causal``: its own and earlier ones, the last row seeing all columns."""
-
-    causal: bool = False
+from vocablo.nn.look import Look, barred
 
 
 def explained(
@@ -53,7 +46,7 @@ def explained(
         if bias is not None:
             scores = scores + bias[:, : r1 - r0, : c1 - c0]
         if look.causal:
-            scores = scores.masked_fill(_future(r1 - r0, c1 - c0, q.device), -math.inf)
+            scores = scores.masked_fill(barred(r1 - r0, c1 - c0, look, q.device), -math.inf)
         alpha = scores.softmax(dim=2)
         weights.append(alpha)
         outputs.append((alpha @ value).transpose(0, 1))
@@ -78,10 +71,12 @@ def attention(
     in bfloat16, and no ready-made one for unequal lengths has a backward pass: all that is in ``cpu_attention``.
     """
     height, width = rows.equal, cols.equal
-    plain = height is not None and width is not None and not dropout and bias is None
+    if look.window >= max(cols.lengths, default=0):
+        look = Look(look.causal)
+    plain = height is not None and width is not None and not dropout and bias is None and not look.window
     if q.device.type == "cpu" and (not plain or q.dtype == torch.bfloat16):
         lengths = (rows.lengths, cols.lengths)
-        return cpu_attention.attend(q, k, v, lengths, bias, causal=look.causal, scale=scale, dropout=dropout)
+        return cpu_attention.attend(q, k, v, lengths, bias, look, scale=scale, dropout=dropout)
     if height is not None and width is not None:
         return _dense(q, k, v, (rows.count, height, width), look, scale, dropout, bias)
     if (
@@ -94,7 +89,7 @@ def attention(
         from torch.nn.attention.varlen import varlen_attn  # written from its documentation; not run here
 
         longest = max(rows.lengths)
-        window = (-1, 0) if look.causal else (-1, -1)
+        window = (look.window - 1, 0) if look.causal else (-1, -1)
         return varlen_attn(q, k, v, rows.cu, cols.cu, longest, longest, scale=scale, window_size=window)  # type: ignore[no-any-return]
     return _grouped(q, k, v, rows, cols, look, scale, dropout, bias)
 
@@ -146,25 +141,20 @@ def _dense(
     value = v.view(count, width, heads, size).transpose(1, 2)
     if bias is not None:
         bias = bias[:, :height, :width].to(q.dtype)
-    if bias is not None or (look.causal and height != width):
-        mask = _added(height, width, look.causal, bias, q)
+    if bias is not None or look.window or (look.causal and height != width):
+        mask = _added(height, width, look, bias, q)
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
     else:
         out = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=look.causal, scale=scale)
     return out.transpose(1, 2).reshape(count * height, heads, size)
 
 
-def _added(height: int, width: int, causal: bool, bias: Tensor | None, like: Tensor) -> Tensor | None:
+def _added(height: int, width: int, look: Look, bias: Tensor | None, like: Tensor) -> Tensor | None:
     """What is added to the scores, [H, T, S] or [1, T, S]: the bias, and minus infinity where a query may not look."""
-    if not causal:
+    if not look.causal:
         return bias
     base = torch.zeros(1, height, width, dtype=like.dtype, device=like.device) if bias is None else bias
-    return base.masked_fill(_future(height, width, like.device), -math.inf)
-
-
-def _future(height: int, width: int, device: torch.device) -> Tensor:
-    """bool [T, S]: True where a query may not look; the last row is aligned with the last column."""
-    return torch.ones(height, width, dtype=torch.bool, device=device).triu(width - height + 1)
+    return base.masked_fill(barred(height, width, look, like.device), -math.inf)
 
 
 def _places(starts: list[int], length: int, device: torch.device) -> Tensor:

@@ -6,13 +6,15 @@ different lengths; ``lengths`` are host integers.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from vocablo.contract import Fences, Tokens
-from vocablo.nn.attention import _future
+from vocablo.nn.look import Look, barred
 
 
 class KeyValueCache:
@@ -37,25 +39,38 @@ class KeyValueCache:
         return torch.tensor(before, dtype=torch.long, device=tokens.ids.device)
 
     def attend(
-        self, layer: int, q: Float[Tensor, "N H K"], k: Tensor, v: Tensor, fences: Fences, scale: float
+        self,
+        layer: int,
+        q: Float[Tensor, "N H K"],
+        k: Tensor,
+        v: Tensor,
+        fences: Fences,
+        look: Look,
+        *,
+        scale: float,
+        bias: Float[Tensor, "H T S"] | None = None,
     ) -> Float[Tensor, "N H K"]:
-        """Store the new keys and values of a layer and let the new queries look at all that came before them."""
+        """Store the new keys and values of a layer and let the new queries look at what came before them.
+
+        ``bias`` is for queries from the shortest sequence's next place on.
+        """
         keys, values = self._room(layer, k, fences)
         if fences.equal is not None and len(set(self.lengths)) == 1:
             new, old, count = fences.equal, self.lengths[0], fences.count
             total = old + new
             keys[:, old:total] = k.view(count, new, *k.shape[1:])
             values[:, old:total] = v.view(count, new, *v.shape[1:])
-            mask = None if new == 1 else ~_future(new, total, q.device)
+            mask = _mask(new, total, look, None if bias is None else bias[:, :new, :total], q)
             out = _look(q.view(count, new, *q.shape[1:]), keys[:, :total], values[:, :total], mask, scale)
             return out.reshape(q.shape)
         parts = []
-        starts = fences.starts()
+        starts, first = fences.starts(), min(self.lengths)
         for b, (old, new) in enumerate(zip(self.lengths, fences.lengths, strict=True)):
             rows, total = slice(starts[b], starts[b + 1]), old + new
             keys[b, old:total], values[b, old:total] = k[rows], v[rows]
             if new:
-                mask = ~_future(new, total, q.device)
+                own = None if bias is None else bias[:, old - first : total - first, :total]
+                mask = _mask(new, total, look, own, q)
                 parts.append(_look(q[rows][None], keys[b : b + 1, :total], values[b : b + 1, :total], mask, scale)[0])
         return torch.cat(parts)
 
@@ -85,6 +100,14 @@ class KeyValueCache:
                     new[:, : old.shape[1]] = old
             keys, values = self.keys[layer], self.values[layer] = grown
         return keys, values
+
+
+def _mask(new: int, total: int, look: Look, bias: Tensor | None, like: Tensor) -> Tensor | None:
+    """What is added to the scores of new queries, or where they may look; None: nothing, and everywhere."""
+    if new == 1 and not look.window:
+        return bias
+    hidden = barred(new, total, look, like.device)
+    return ~hidden if bias is None else bias.masked_fill(hidden, -math.inf)
 
 
 def _look(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vocablo.nn.dropout import drop_, keep_mask, kept_share, new_seed
+from vocablo.nn.look import Look, barred
 
 SCORE_BYTES = 1 << 20  # of the scores that are worked on at once
 SLACK = 0.3  # of a group's scores may be padding
@@ -131,27 +132,29 @@ def attend(
     v: Float[Tensor, "M H K"],
     lengths: tuple[tuple[int, ...], tuple[int, ...]],
     bias: Float[Tensor, "H T S"] | None,
+    look: Look,
     *,
-    causal: bool,
     scale: float,
     dropout: float,
 ) -> Float[Tensor, "N H K"]:
     """Attention of queries and keys whose sequences have these lengths."""
     rows, cols = lengths
-    places = plan(rows, cols, q.shape[1], causal and rows != cols)
-    return _Attend.apply(q, k, v, bias, places, (causal, scale, dropout))  # type: ignore[no-any-return]
+    # A query that is padding would see nothing but padding through a window.
+    exact = look.causal and (rows != cols or look.window > 0)
+    places = plan(rows, cols, q.shape[1], exact)
+    return _Attend.apply(q, k, v, bias, places, (look, scale, dropout))  # type: ignore[no-any-return]
 
 
 class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, plan: Plan, settings: tuple[bool, float, float]
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, plan: Plan, settings: tuple[Look, float, float]
     ) -> Tensor:
-        causal, scale, p = settings
+        look, scale, p = settings
         query, key, value = plan.queries.gather(q).mul_(scale), plan.keys.gather(k), plan.keys.gather(v)
         ctx.seed = new_seed() if p else 0
         out = torch.empty_like(query)
-        for number, piece in enumerate(_pieces(plan, query, bias, causal)):
+        for number, piece in enumerate(_pieces(plan, query, bias, look)):
             alpha = piece.weights(query, key)
             if p:
                 drop_(alpha, keep_mask(alpha.numel(), p, ctx.seed + number))
@@ -164,7 +167,7 @@ class _Attend(torch.autograd.Function):
     # pyrefly: ignore[bad-override]
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, bias = ctx.saved_tensors
-        plan, (causal, scale, p) = ctx.plan, ctx.settings
+        plan, (look, scale, p) = ctx.plan, ctx.settings
         above = plan.queries.gather(upstream)
         if plan.queries.padding is not None:
             above.index_fill_(0, plan.queries.padding, 0.0)
@@ -172,7 +175,7 @@ class _Attend(torch.autograd.Function):
             above.mul_(1.0 / kept_share(p))
         dq, dk, dv = (torch.empty_like(x) for x in (query, key, value))
         dbias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and ctx.needs_input_grad[3] else None
-        for number, piece in enumerate(_pieces(plan, query, bias, causal)):
+        for number, piece in enumerate(_pieces(plan, query, bias, look)):
             alpha, rows = piece.weights(query, key), piece.of_queries(above)
             inner = torch.bmm(rows, piece.of_keys(value).transpose(1, 2))
             mask = keep_mask(alpha.numel(), p, ctx.seed + number) if p else None
@@ -228,15 +231,15 @@ class _Piece:
         return scores.view(self.members.stop - self.members.start, -1, *scores.shape[1:])
 
 
-def _pieces(plan: Plan, query: Tensor, bias: Tensor | None, causal: bool) -> Iterator[_Piece]:
+def _pieces(plan: Plan, query: Tensor, bias: Tensor | None, look: Look) -> Iterator[_Piece]:
     """The batch in pieces whose scores stay in a cache: whole sequences, or heads of one."""
     heads = plan.queries.heads
     for group in plan.groups:
         added = None if bias is None else bias[:, : group.height, : group.width].to(query.dtype)
-        if causal:
-            future = torch.ones(group.height, group.width, dtype=torch.bool).triu(group.width - group.height + 1)
-            base = torch.zeros(1, *future.shape, dtype=query.dtype) if added is None else added
-            added = base.masked_fill(future, -math.inf)
+        if look.causal:
+            hidden = barred(group.height, group.width, look)
+            base = torch.zeros(1, *hidden.shape, dtype=query.dtype) if added is None else added
+            added = base.masked_fill(hidden, -math.inf)
         per = max(1, SCORE_BYTES // (group.height * group.width * query.element_size()))
         for first in range(0, group.count, max(1, per // heads)):
             members = slice(first, min(first + max(1, per // heads), group.count))

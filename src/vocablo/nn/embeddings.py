@@ -18,11 +18,13 @@ from vocablo.base.config import Settings
 class Embed(Settings):
     """The tables of tokens and segments; ``dropout`` is on the sum of all embeddings.
 
-    ``width`` None is the model's. ``segments`` is how many kinds of sentence there are (BERT: A and B); 0: no table.
+    ``width`` None is the model's; ``scaled`` multiplies a token's row by its square root (Vaswani et al. 2017, 3.4).
+    ``segments`` is how many kinds of sentence there are (BERT: A and B); 0: no table.
     """
 
     vocab: int = Field(ge=1)
     width: int | None = Field(default=None, ge=1)
+    scaled: bool = False
     segments: int = Field(default=0, ge=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
 

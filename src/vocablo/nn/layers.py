@@ -1,14 +1,15 @@
 """A layer of a Transformer: attention and a feed-forward, each on a residual branch, with a norm before or after.
 
-pre   a = x + Attention(Norm(x)),   y = a + FeedForward(Norm(a))          (Radford et al. 2019)
-post  a = Norm(x + Attention(x)),   y = Norm(a + FeedForward(a))          (Vaswani et al. 2017)
+pre       a = x + Attention(Norm(x)),   y = a + FeedForward(Norm(a))      (Radford et al. 2019)
+post      a = Norm(x + Attention(x)),   y = Norm(a + FeedForward(a))      (Vaswani et al. 2017)
+parallel  y = x + Attention(Norm(x)) + FeedForward(Norm'(x))              (Wang and Komatsuzaki 2021; Norm' may be Norm)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -18,10 +19,11 @@ from torch import Tensor, nn
 from vocablo.base.config import Settings
 from vocablo.contract import Fences
 from vocablo.nn import taps
-from vocablo.nn.attention import Look, attention
+from vocablo.nn.attention import attention
 from vocablo.nn.cache import KeyValueCache
 from vocablo.nn.dropout import Dropout
 from vocablo.nn.linear import Linear
+from vocablo.nn.look import Look
 from vocablo.nn.positions import Position, Rotation, turning
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
@@ -34,9 +36,14 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Norm(Settings):
-    """Layer normalisation: where it stands and its epsilon (added to the variance, as in torch)."""
+    """Normalisation: where it stands and its epsilon (added to the variance, as in torch).
 
+    ``kind`` "rms" divides by the root of the mean square and takes no mean away (Zhang and Sennrich 2019).
+    """
+
+    kind: Literal["layer", "rms"] = "layer"
     place: Literal["pre", "post"] = "pre"
+    shared: bool = False  # parallel layers: one for the attention and the feed-forward
     final: bool = True  # one more after the last layer
     embedding: bool = False  # one more after the sum of the embeddings
     bias: bool = True
@@ -49,15 +56,18 @@ class AttentionSettings(Settings):
     heads: int = Field(default=12, ge=1)
     head_width: int | None = Field(default=None, ge=1)
     bias: bool = True
+    out_bias: bool | None = None  # of the last projection; None: as ``bias``
     scaled: bool = True  # scores divided by sqrt(head width)
+    windows: tuple[Annotated[int, Field(ge=0)], ...] = ()  # tokens seen by the layers in turn, the own included; 0: all
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
 class FeedForwardSettings(Settings):
-    """Two linear maps; ``width`` None is four times the model's."""
+    """Two linear maps; ``width`` None is four times the model's. ``gated``: a third one (Shazeer 2020)."""
 
     width: int | None = Field(default=None, ge=1)
     activation: Activation = "gelu_tanh"
+    gated: bool = False
     bias: bool = True
 
 
@@ -69,6 +79,7 @@ class Stack(Settings):
     causal: bool = True  # a token sees those before it: a decoder; otherwise all: an encoder
     dropout: float = Field(default=0.0, ge=0, lt=1)
     shared: bool = False
+    parallel: bool = False  # attention and feed-forward read the same, and are added together
     layer_drop: float = Field(default=0.0, ge=0, lt=1)  # of whole layers, left out in training (Fan et al. 2020)
 
 
@@ -78,21 +89,22 @@ class Place:
 
     fences: Fences
     rotation: Rotation = None
-    bias: Tensor | None = None  # [H, T, T] of the longest sequence
+    bias: Tensor | None = None  # [H, T, T] of the longest sequence; [H, T, S] where it is continued
 
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention: one joined projection to queries, keys and values, one back."""
 
-    def __init__(self, stack: Stack, settings: AttentionSettings, position: Position) -> None:
+    def __init__(self, stack: Stack, settings: AttentionSettings, position: Position, window: int = 0) -> None:
         super().__init__()
         self.heads = settings.heads
         width = settings.head_width or stack.width // settings.heads
         self.scale = width**-0.5 if settings.scaled else 1.0
         self.dropout = settings.dropout
-        self.look = Look(causal=stack.causal)
+        self.look = Look(stack.causal, window)
         self.qkv = Linear(stack.width, 3 * self.heads * width, bias=settings.bias)
-        self.out = Linear(self.heads * width, stack.width, bias=settings.bias)
+        out_bias = settings.bias if settings.out_bias is None else settings.out_bias
+        self.out = Linear(self.heads * width, stack.width, bias=out_bias)
         self.turn = turning(position)
 
     def forward(self, x: Float[Tensor, "N D"], place: Place) -> Float[Tensor, "N D"]:
@@ -112,7 +124,7 @@ class SelfAttention(nn.Module):
     def extend(self, x: Float[Tensor, "N D"], place: Place, cache: KeyValueCache, layer: int) -> Float[Tensor, "N D"]:
         """The same for tokens that continue what the cache holds."""
         q, k, v = self._projected(x, place)
-        mixed = cache.attend(layer, q, k, v, place.fences, self.scale)
+        mixed = cache.attend(layer, q, k, v, place.fences, self.look, scale=self.scale, bias=place.bias)
         return self.out(mixed.flatten(1))
 
     def _projected(self, x: Float[Tensor, "N D"], place: Place) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,16 +133,19 @@ class SelfAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """W_2 activation(W_1 x + b_1) + b_2."""
+    """W_2 activation(W_1 x + b_1) + b_2, or gated: W_2 (activation(W_g x + b_g) * (W_1 x + b_1)) + b_2."""
 
     def __init__(self, width: int, settings: FeedForwardSettings) -> None:
         super().__init__()
         inner = settings.width or 4 * width
         self.up = Linear(width, inner, bias=settings.bias)
         self.down = Linear(inner, width, bias=settings.bias)
+        self.gate = Linear(width, inner, bias=settings.bias) if settings.gated else None
         self.activation = ACTIVATIONS[settings.activation]
 
     def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+        if self.gate is not None:
+            return self.down(self.activation(self.gate(x)) * self.up(x))
         return self.down(self.activation(self.up(x)))
 
 
@@ -144,20 +159,26 @@ class Layer(nn.Module):
         feed_forward: FeedForwardSettings,
         norm: Norm,
         position: Position,
+        window: int = 0,
     ) -> None:
         super().__init__()
-        self.attention_norm = layer_norm(stack.width, norm)
-        self.attention = SelfAttention(stack, attention, position)
-        self.feed_forward_norm = layer_norm(stack.width, norm)
+        self.attention_norm = normalisation(stack.width, norm)
+        self.attention = SelfAttention(stack, attention, position, window)
+        self.feed_forward_norm = nn.Identity() if norm.shared else normalisation(stack.width, norm)
         self.feed_forward = FeedForward(stack.width, feed_forward)
         self.drop = Dropout(stack.dropout)
-        self.pre = norm.place == "pre"
+        self.pre, self.parallel, self.shared = norm.place == "pre", stack.parallel, norm.shared
 
     def forward(
         self, x: Float[Tensor, "N D"], mix: Any, rows: Int[Tensor, "M"] | None = None
     ) -> Float[Tensor, "N D"] | Float[Tensor, "M D"]:
         """``mix(attention, x)`` is how tokens are mixed: over a whole batch, onto a cache, or for some ``rows`` only."""
         kept = x if rows is None else x.index_select(0, rows)
+        if self.parallel:
+            normed = self.attention_norm(x)
+            alike = normed if rows is None else normed.index_select(0, rows)
+            fed = self.feed_forward(self.feed_forward_norm(alike if self.shared else kept))
+            return kept + self.drop(mix(self.attention, normed)) + self.drop(fed)
         if self.pre:
             x = kept + self.drop(mix(self.attention, self.attention_norm(x)))
             return x + self.drop(self.feed_forward(self.feed_forward_norm(x)))
@@ -165,5 +186,7 @@ class Layer(nn.Module):
         return self.feed_forward_norm(x + self.drop(self.feed_forward(x)))
 
 
-def layer_norm(width: int, norm: Norm) -> nn.LayerNorm:
+def normalisation(width: int, norm: Norm) -> nn.LayerNorm | nn.RMSNorm:
+    if norm.kind == "rms":
+        return nn.RMSNorm(width, eps=norm.eps)
     return nn.LayerNorm(width, eps=norm.eps, bias=norm.bias)

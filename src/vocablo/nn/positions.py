@@ -1,11 +1,13 @@
 """How a Transformer is told where a token stands.
 
     learned      a table with one row a position                                               (Devlin et al. 2019)
-    sinusoidal   P[t, 2i] = sin(t / theta^(2i/D)),  P[t, 2i+1] = cos(t / theta^(2i/D))         (Vaswani et al. 2017, 3.5)
+    sinusoidal   P[t, 2i] = sin(t / theta^(2i/D)),  P[t, 2i+1] = cos(t / theta^(2i/D))         (Vaswani et al. 2017, 3.5);
+                 ``stretched`` divides by D - 2 for D, so that the slowest angle is t / theta      (fairseq)
     rotary       queries and keys turn by the angle t / theta^(2i/K) in the plane of dimensions 2i and 2i+1, so that their
                  product depends on the distance alone                                         (Su et al. 2021)
     buckets      each head adds to its scores a number for the distance of query and key, in buckets that are exact for
-                 near tokens and grow with the logarithm for far ones; every layer has the same     (Raffel et al. 2020)
+                 near tokens and grow with the logarithm for far ones; every layer has the same     (Raffel et al. 2020).
+                 Where a query sees only what is before it, all buckets are for that side
 
 The last goes with any of the others (MPNet has a learned table as well). ``layout`` says which dimensions make a pair: neighbours (``interleaved``), or one of each half (``halves``).
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -26,15 +29,19 @@ from vocablo.base.config import Settings
 
 
 class Position(Settings):
-    """How positions are told. ``max`` is the longest sequence; a learned table skips its first ``offset`` rows."""
+    """How positions are told. ``max`` is the longest sequence; tables are read from row ``offset`` on."""
 
     kind: Literal["learned", "sinusoidal", "rotary", "none"] = "learned"
     max: int = Field(default=1024, ge=1)
     offset: int = Field(default=0, ge=0)
     layout: Literal["interleaved", "halves"] = "interleaved"
     theta: float = Field(default=10000.0, gt=0)
+    stretched: bool = False  # sinusoidal: frequencies reach 1 / theta
+    turned: int | None = Field(
+        default=None, ge=2
+    )  # rotary: only the first so many dimensions of a head turn; None: all
     on_values: bool = False  # rotary: values turn, too
-    buckets: int = Field(default=0, ge=0)  # of distances, half of them for each side; 0: no bias
+    buckets: int = Field(default=0, ge=0)  # of distances, in an encoder half of them for each side; 0: no bias
     distance: int = Field(default=128, ge=2)  # from here on, all distances are one bucket
 
 
@@ -57,10 +64,12 @@ class Sinusoidal(nn.Module):
 
     def __init__(self, position: Position, width: int) -> None:
         super().__init__()
-        self.register_buffer("table", sinusoids(position.max, width, position.theta, position.layout))
+        rows = position.max + position.offset
+        self.register_buffer("table", sinusoids(rows, width, position.theta, position.layout, position.stretched))
+        self.offset = position.offset
 
     def forward(self, positions: Int[Tensor, "N"]) -> Float[Tensor, "N D"]:
-        return F.embedding(positions, self.table)
+        return F.embedding(positions + self.offset if self.offset else positions, self.table)
 
 
 class Rotary(nn.Module):
@@ -70,7 +79,7 @@ class Rotary(nn.Module):
 
     def __init__(self, position: Position, width: int) -> None:
         super().__init__()
-        self.register_buffer("table", sinusoids(position.max, width, position.theta, "halves"))
+        self.register_buffer("table", sinusoids(position.max, position.turned or width, position.theta, "halves"))
 
     def forward(self, positions: Int[Tensor, "N"]) -> tuple[Float[Tensor, "N 1 K/2"], Float[Tensor, "N 1 K/2"]]:
         """Cosines and sines."""
@@ -81,29 +90,34 @@ class Rotary(nn.Module):
 class Distances(nn.Embedding):
     """The bias of every head for every distance between a query and a key."""
 
-    def __init__(self, position: Position, heads: int) -> None:
+    def __init__(self, position: Position, heads: int, causal: bool = False) -> None:
         super().__init__(position.buckets, heads)
-        self.farthest = position.distance
+        self.farthest, self.causal = position.distance, causal
 
-    # pyrefly: ignore[bad-override-param-name]
-    def forward(self, length: int) -> Float[Tensor, "H T T"]:
-        """The bias of a sequence of this length; shorter ones take its corner."""
+    # pyrefly: ignore[bad-override, bad-override-param-name]
+    def forward(self, length: int, first: int = 0) -> Float[Tensor, "H T S"]:
+        """The bias of the queries from ``first`` on in a sequence of this length; shorter ones take its corner."""
         steps = torch.arange(length, device=self.weight.device)
-        buckets = distance_buckets(steps[None, :] - steps[:, None], self.num_embeddings, self.farthest)
-        return super().forward(buckets.flatten()).view(length, length, -1).permute(2, 0, 1).contiguous()
+        distances = steps[None, :] - steps[first:, None]
+        buckets = distance_buckets(distances, self.num_embeddings, self.farthest, self.causal)
+        return super().forward(buckets.flatten()).view(length - first, length, -1).permute(2, 0, 1).contiguous()
 
 
-def distance_buckets(distances: Int[Tensor, "..."], buckets: int, farthest: int) -> Int[Tensor, "..."]:
+def distance_buckets(
+    distances: Int[Tensor, "..."], buckets: int, farthest: int, causal: bool = False
+) -> Int[Tensor, "..."]:
     """The bucket of key minus query: the first half of the buckets are for keys before the query, or at it.
 
-    Of each half, half are for one distance each, and the others get wider up to ``farthest``.
+    Of each half, half are for one distance each, and the others get wider up to ``farthest``. ``causal``: there is
+    nothing after a query, and no second half.
     """
-    side = buckets // 2
+    side = buckets if causal else buckets // 2
     exact = side // 2
-    far = distances.abs()
+    far = distances.clamp(max=0).abs() if causal else distances.abs()
     steps = torch.log(far.float().clamp(min=1) / exact) / math.log(farthest / exact) * (side - exact)
     wide = (exact + steps.long()).clamp(max=side - 1)
-    return torch.where(far < exact, far, wide) + side * (distances > 0)
+    near = torch.where(far < exact, far, wide)
+    return near if causal else near + side * (distances > 0)
 
 
 Rotation = tuple[Tensor, Tensor] | None
@@ -122,23 +136,29 @@ def turning(position: Position) -> Turning:
     if position.kind != "rotary":
         return lambda q, k, v, _: (q, k, v)
     turn = _turn_neighbours if position.layout == "interleaved" else _turn_halves
+    if position.turned is not None:
+        turn = partial(_turn_first, position.turned, turn)
     if position.on_values:
         return lambda q, k, v, rotation: (turn(q, rotation), turn(k, rotation), turn(v, rotation))
     return lambda q, k, v, rotation: (turn(q, rotation), turn(k, rotation), v)
 
 
-def sinusoids(length: int, width: int, theta: float, layout: str) -> Float[Tensor, "T D"]:
+def sinusoids(length: int, width: int, theta: float, layout: str, stretched: bool = False) -> Float[Tensor, "T D"]:
     """The table of sines and cosines, computed in float64; an odd width ends with a sine."""
-    angles = _angles(length, width, theta)
+    angles = _angles(length, width, theta, stretched)
     sines, cosines = angles.sin(), angles.cos()
     if layout == "halves":
         return torch.cat([sines, cosines], 1)[:, :width].float()
     return torch.stack([sines, cosines], 2).flatten(1)[:, :width].float()
 
 
-def _angles(length: int, width: int, theta: float) -> Float[Tensor, "T K"]:
-    exponents = torch.arange(0, width, 2, dtype=torch.float64) / width
+def _angles(length: int, width: int, theta: float, stretched: bool) -> Float[Tensor, "T K"]:
+    exponents = torch.arange(0, width, 2, dtype=torch.float64) / (max(width - 2, 1) if stretched else width)
     return torch.arange(length, dtype=torch.float64)[:, None] / theta**exponents
+
+
+def _turn_first(count: int, turn: Callable[[Tensor, Rotation], Tensor], x: Tensor, rotation: Rotation) -> Tensor:
+    return torch.cat([turn(x[..., :count], rotation), x[..., count:]], -1)
 
 
 def _turn_neighbours(x: Tensor, rotation: Rotation) -> Tensor:

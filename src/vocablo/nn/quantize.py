@@ -47,7 +47,7 @@ def quantize(model: Any, dtype: str) -> None:
     for parent, name, linear in list(_linears(model)):
         setattr(parent, name, CompactLinear(linear.weight, linear.bias, dtype))
     if model.reads == "left" and getattr(model, "head", model) is None:  # the token table is the head as well
-        head = CompactLinear(model.get_parameter("tokens.weight"), None, dtype)
+        head = CompactLinear(model.get_parameter("tokens.weight"), getattr(model, "head_bias", None), dtype)
         model.head, model.tokens = head, CompactTable(head)
     if hasattr(model, "step"):
         model.step = Step.of(model)  # type: ignore[assignment]

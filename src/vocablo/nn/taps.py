@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from vocablo.contract import Fences
-from vocablo.nn.attention import Look, explained
+from vocablo.nn.attention import explained
+from vocablo.nn.look import Look
 
 _open: ContextVar[Taps | None] = ContextVar("taps", default=None)
 

@@ -56,10 +56,11 @@ def of_words(reader: Reader, examples: Sequence[TaggedExample], where: str) -> W
 
 def of_texts(reader: Reader, examples: Sequence[TextExample], where: str) -> Wanted:
     """A row for each text, or pair of texts: the mean of its own tokens, without the special ones."""
-    framed, cut = encode(reader, examples, where)
+    encoded = encode(reader, examples, where)
     special = set(reader.tokenizer.special_ids) - {reader.tokenizer.unk_id}
-    places = [np.array([i for i, token in enumerate(ids) if token not in special], dtype=np.int64) for ids, _ in framed]
-    return _one_each(Encoded.of(framed, cut=cut), places, examples, where)
+    own = ~np.isin(encoded.ids, list(special))
+    places = [np.flatnonzero(one) for one in np.split(own, encoded.starts[1:-1])]
+    return _one_each(encoded, places, examples, where)
 
 
 def of_word_in_text(reader: Reader, examples: Sequence[TextExample], where: str) -> Wanted:

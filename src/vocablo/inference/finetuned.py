@@ -17,7 +17,8 @@ from vocablo.base.progress import Progress, tell
 from vocablo.checkpoint import Loaded
 from vocablo.data.examples import ChoiceExample, SpanExample, TaggedExample, TextExample
 from vocablo.inference.verbs import Asked
-from vocablo.tasks._reading import Reader, ReadSettings
+from vocablo.tasks._readers import reader_for
+from vocablo.tasks._reading import ReadSettings
 from vocablo.tasks._task import Task
 from vocablo.tasks._texts import Columns
 
@@ -69,7 +70,7 @@ def task_in(loaded: Loaded, where: str) -> tuple[str, Task] | None:
     if module.HEAD not in loaded.heads:
         raise CheckpointError(f"{where} says that it is of the task {name!r}, and has no head for it.")
     try:
-        reader = Reader(loaded.model, loaded.tokenizer, build(ReadSettings, read, "read"))
+        reader = reader_for(loaded.model, loaded.tokenizer, build(ReadSettings, read, "read"))
         task = module.Task(reader, build(module.Config, settings, "task"), _labels(loaded.config))
     except ConfigError as error:
         raise CheckpointError(f"{where}: {error}") from None

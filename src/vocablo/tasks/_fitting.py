@@ -1,12 +1,14 @@
 """A pre-trained model made ready for a task: what the task doesn't need is left out, what it needs is put in, fresh.
 
 reads both    the output layer over words goes; the pooler is there if the task reads it (Devlin et al. 2019)
+reads document    nothing changes: it has no output layer, and sums a document up in its own way
 reads left    two tokens are added, the delimiter between two texts and the one behind them whose state is the answer
               (Radford et al. 2018); the boundary that the model knows stands before a text, as in pre-training
 """
 
 from __future__ import annotations
 
+import copy
 import sys
 from typing import Any
 
@@ -20,10 +22,13 @@ READS = ("both", "left")
 ROLES = {"sep": "<delimiter>", "cls": "<extract>"}  # for a tokenizer of one boundary
 
 
-def check_family(model: Any, task: str) -> None:
-    """Raise ConfigError, naming what fits, for a family that a task can't be learnt on."""
+def check_family(model: Any, task: str, *, documents: bool = False) -> None:
+    """Raise ConfigError, naming what fits, for a family that a task can't be learnt on.
+
+    ``documents``: whether an example is a text, so that a family that reads whole ones will do.
+    """
     learns = isinstance(model, nn.Module) and next(model.parameters(), None) is not None
-    if not learns or model.reads not in READS:
+    if not learns or model.reads not in (*READS, *(("document",) if documents else ())):
         reads = f"reads {model.reads!r}" if learns else "is counted and has no states to learn from"
         raise ConfigError(
             f"{task} needs a model with states that gradients can train: a recurrent one (rnn, gru, lstm), a GPT or a BERT; "
@@ -39,6 +44,8 @@ def fitted(model: Any, tokenizer: Tokenizer, *, pooler: bool) -> tuple[Any, Toke
     if model.reads == "left":
         tokenizer = tokenizer.with_roles(ROLES)
         made = grown(model, max(model.vocab, tokenizer.size))
+    elif model.reads == "document":
+        made = copy.deepcopy(model)
     else:
         Template.of(tokenizer)  # or its error, before work starts
         made = model.trimmed(pooler=pooler)

@@ -6,6 +6,7 @@ lengths, so that the micro-batches, and the groups of equal length that attentio
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -56,9 +57,8 @@ class Lesson:
 
     def micro_batches(self, step: int, rank: int = 0, world: int = 1) -> list[Batch]:
         """The part of a step that ``rank`` works on; ranks take turns along the lengths, so each has as much to read."""
-        mine = self.examples(step)[rank::world]
         return [
-            self.task.batch(self.encoded, mine[begin : begin + self.micro]) for begin in range(0, len(mine), self.micro)
+            self.task.batch(self.encoded, part) for part in self._parts(self.encoded, self.examples(step)[rank::world])
         ]
 
     def terms(self, model: Any, batch: Batch, state: Any) -> tuple[dict[str, Term], Any]:
@@ -68,11 +68,23 @@ class Lesson:
     def validation(self, store: Encoded, rank: int = 0, world: int = 1, batches: int | None = None) -> Iterator[Batch]:
         """Every held-out example once, shortest first; ``batches`` limits the work, evenly spread."""
         order = np.argsort(store.sizes, kind="stable")
-        chunks = list(range(rank * self.micro, len(order), world * self.micro))
+        chunks = self._parts(store, order)[rank::world]
         if batches is not None and batches < len(chunks):
             chunks = [chunks[number * len(chunks) // batches] for number in range(batches)]
-        for begin in chunks:
-            yield self.task.batch(store, order[begin : begin + self.micro])
+        for part in chunks:
+            yield self.task.batch(store, part)
+
+    def _parts(self, encoded: Encoded, which: Ints) -> list[Ints]:
+        """Examples that are read at once: ``micro`` at most, and so many tokens as the reader bears."""
+        most, sizes = self.task.reader.most, encoded.sizes[which].tolist()
+        cuts, total = [0], 0
+        for place, size in enumerate(sizes):
+            full = place - cuts[-1] == self.micro or (most is not None and total + size > most)
+            if full and place > cuts[-1]:
+                cuts.append(place)
+                total = 0
+            total += size
+        return [which[begin:end] for begin, end in itertools.pairwise([*cuts, len(sizes)]) if end > begin]
 
     def attach(self, model: Any, heads: Mapping[str, nn.Module]) -> None:
         """The heads are made already."""

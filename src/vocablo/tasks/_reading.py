@@ -58,8 +58,10 @@ class ReadSettings(Settings):
 class Reader:
     """Reads for one task, with a model and tokenizer as ``_fitting.fitted`` gives them.
 
-    Raises ConfigError for settings that don't fit the model.
+    Raises ConfigError for settings that don't fit the model. ``_readers.reader_for`` finds the reader of a model.
     """
+
+    most: int | None = None  # tokens of examples that are learnt from at once, unless one has more; None: any number
 
     def __init__(self, model: Any, tokenizer: Tokenizer, settings: ReadSettings) -> None:
         self.tokenizer, self.settings, self.reads = tokenizer, settings, model.reads
@@ -99,8 +101,11 @@ class Reader:
         concat = choice == "concat-last-4"
         return {"features": Features(layers, concat, self.model_width, hidden, settings.lstm_layers)}
 
-    def read(self, model: Any, heads: Heads, tokens: Tokens) -> Hidden:
-        """States of all tokens, and one of every sequence as ``pooled``."""
+    def read(self, model: Any, heads: Heads, tokens: Tokens, groups: Fences | None = None) -> Hidden:
+        """States of all tokens, and one of every sequence as ``pooled``.
+
+        ``groups`` say which sequences make one example; only those who read documents ask.
+        """
         if self.frozen and model.training:
             model.eval()
         if "features" in heads:
@@ -115,6 +120,11 @@ class Reader:
     def dropped(self, states: Tensor) -> Tensor:
         """What a head reads: with dropout while gradients are made."""
         return dropout(states, self.p, torch.is_grad_enabled())
+
+    def texts(self, texts: Sequence[str], names: Sequence[str]) -> tuple[list[Framed], list[int], list[bool]]:
+        """The sequences of all texts, how many each text has, and whether it was cut; ``names`` are for errors."""
+        made = [self.single(ids, name) for ids, name in zip(self.tokenizer.encode_batch(texts), names, strict=True)]
+        return [framed for framed, _ in made], [1] * len(made), [cut for _, cut in made]
 
     def single(self, ids: Sequence[int], where: str) -> tuple[Framed, bool]:
         """One text framed, and whether it was cut."""

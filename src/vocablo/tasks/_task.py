@@ -94,7 +94,8 @@ def passes(
         for which in by_length(sizes):
             rows, counts = encoded.rows(np.array(which))
             tokens = encoded.tokens(rows).to(device)
-            yield which, reader.read(model, heads, tokens), tokens.fences, counts
+            groups = Fences.of(counts.tolist(), device)
+            yield which, reader.read(model, heads, tokens, groups), tokens.fences, counts
             if advance is not None:
                 advance(len(which))
 

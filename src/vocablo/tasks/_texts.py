@@ -16,7 +16,8 @@ from vocablo.base.progress import tell
 from vocablo.data import glue, tables
 from vocablo.data.examples import TextExample
 from vocablo.data.readers import Tell
-from vocablo.tasks._reading import Framed, Reader, count_cut
+from vocablo.tasks._reading import Reader, count_cut
+from vocablo.tasks._rows import Encoded
 
 
 class Columns(Settings):
@@ -93,25 +94,21 @@ def texts(examples: Iterable[TextExample]) -> Iterator[str]:
             yield example.pair
 
 
-def encode(reader: Reader, examples: Sequence[TextExample], where: str) -> tuple[list[Framed], list[bool]]:
-    """The framed sequence of each example, and whether it was cut, which is told."""
+def encode(reader: Reader, examples: Sequence[TextExample], where: str, values: Any = None) -> Encoded:
+    """The examples as the reader frames them, with ``values`` of what is to be told; what was cut is told."""
     pairs = sum(example.pair is not None for example in examples)
     if 0 < pairs < len(examples):
         raise DataError(f"{where} has pairs of texts and single ones: give one kind.")
     reader.check(pair=pairs > 0)
-    first = reader.tokenizer.encode_batch([example.text for example in examples])
-    second = reader.tokenizer.encode_batch([example.pair or "" for example in examples]) if pairs else []
-    made = [
-        reader.pair(ids, second[number], _name(examples[number], where))
-        if pairs
-        else reader.single(ids, _name(examples[number], where))
-        for number, ids in enumerate(first)
-    ]
-    cut = [was for _, was in made]
+    names = [f"{where}: example {example.id}" for example in examples]
+    texts = [example.text for example in examples]
+    if pairs:
+        first = reader.tokenizer.encode_batch(texts)
+        second = reader.tokenizer.encode_batch([example.pair or "" for example in examples])
+        made = [reader.pair(*both) for both in zip(first, second, names, strict=True)]
+        framed, sizes, cut = [one for one, _ in made], [1] * len(made), [was for _, was in made]
+    else:
+        framed, sizes, cut = reader.texts(texts, names)
     if note := count_cut(cut, where):
         tell(note)
-    return [framed for framed, _ in made], cut
-
-
-def _name(example: TextExample, where: str) -> str:
-    return f"{where}: example {example.id}"
+    return Encoded.of(framed, cut=cut, sizes=sizes, values=values)

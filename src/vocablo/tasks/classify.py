@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from vocablo.base.config import Settings
 from vocablo.base.errors import DataError
 from vocablo.base.progress import tell
-from vocablo.contract import Batch, Target, Term
+from vocablo.contract import Batch, Fences, Target, Term
 from vocablo.data import glue
 from vocablo.data import labels as naming
 from vocablo.data.examples import TextExample
@@ -109,16 +109,15 @@ class Task:
         """Nothing to take."""
 
     def encode(self, examples: Sequence[TextExample], where: str, *, learn: bool = False) -> Encoded:
-        framed, cut = _texts.encode(self.reader, examples, where)
-        return Encoded.of(framed, cut=cut, values=self._values(examples, where) if learn else None)
+        return _texts.encode(self.reader, examples, where, self._values(examples, where) if learn else None)
 
     def batch(self, encoded: Encoded, which: Ints) -> Batch:
-        tokens, values = encoded.tokens(encoded.rows(which)[0]), encoded.values[which]
+        (rows, counts), values = encoded.rows(which), encoded.values[which]
         target = Target(torch.arange(values.size), torch.from_numpy(values.ravel()), values.size)
-        return self.reader.batch(tokens, {HEAD: target})
+        return self.reader.batch(encoded.tokens(rows), {HEAD: target}, Fences.of(counts.tolist()))
 
     def terms(self, model: Any, heads: Heads, batch: Batch) -> dict[str, Term]:
-        hidden = self.reader.read(model, heads, batch.tokens)
+        hidden = self.reader.read(model, heads, batch.tokens, batch.groups)
         scores, target = self._scores(heads, hidden.pooled), batch.targets[HEAD]
         if self.settings.several:
             loss = F.binary_cross_entropy_with_logits(scores.flatten(), target.value, reduction="sum")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from vocablo.base.config import Settings
 from vocablo.base.errors import DataError
 from vocablo.base.progress import tell
-from vocablo.contract import Batch, Target, Term
+from vocablo.contract import Batch, Fences, Target, Term
 from vocablo.data import glue
 from vocablo.data.examples import TextExample
 from vocablo.data.readers import Tell
@@ -105,20 +105,20 @@ class Task:
         self.mean, self.deviation = mean, deviation
 
     def encode(self, examples: Sequence[TextExample], where: str, *, learn: bool = False) -> Encoded:
-        framed, cut = _texts.encode(self.reader, examples, where)
         values = None
         if learn:
             if unlabelled := next((one for one in examples if not isinstance(one.label, (int, float))), None):
                 raise DataError(f"{where}: example {unlabelled.id} has no number: name the column that has it.")
             values = np.array([example.label for example in examples], dtype=np.float32)
-        return Encoded.of(framed, cut=cut, values=values)
+        return _texts.encode(self.reader, examples, where, values)
 
     def batch(self, encoded: Encoded, which: Ints) -> Batch:
-        tokens, values = encoded.tokens(encoded.rows(which)[0]), torch.from_numpy(encoded.values[which])
-        return self.reader.batch(tokens, {HEAD: Target(torch.arange(len(values)), values, len(values))})
+        (rows, counts), values = encoded.rows(which), torch.from_numpy(encoded.values[which])
+        target = Target(torch.arange(len(values)), values, len(values))
+        return self.reader.batch(encoded.tokens(rows), {HEAD: target}, Fences.of(counts.tolist()))
 
     def terms(self, model: Any, heads: Heads, batch: Batch) -> dict[str, Term]:
-        hidden = self.reader.read(model, heads, batch.tokens)
+        hidden = self.reader.read(model, heads, batch.tokens, batch.groups)
         target = batch.targets[HEAD]
         wanted = (target.value - self.mean) / self.deviation
         loss = (self._scores(heads, hidden.pooled) - wanted).square().sum()

@@ -29,7 +29,7 @@ from vocablo.inference.finetuned import task_in
 from vocablo.measures.measurement import Score
 from vocablo.tasks._fitting import check_family, fitted
 from vocablo.tasks._lesson import Lesson
-from vocablo.tasks._reading import Reader
+from vocablo.tasks._readers import reader_for
 from vocablo.tasks._rows import Encoded
 from vocablo.tasks._task import Task
 from vocablo.text.tokenizer import Tokenizer
@@ -206,11 +206,11 @@ def _lesson(recipe: Recipe, material: Material) -> tuple[Any, Lesson, Tokenizer,
     seed, start = recipe.train.seed, material.start
     torch.manual_seed(seed_for(seed, "init"))
     model, tokenizer = start.make()
-    check_family(model, recipe.task["name"])
+    check_family(model, recipe.task["name"], documents=material.module.TEXTS)
     pooler = material.module.POOLED and recipe.read.pooler(model.reads)
     had_pooler = bool(getattr(model.config, "pooler", False))
     model, tokenizer = fitted(model, tokenizer, pooler=pooler)
-    task = material.module.Task(Reader(model, tokenizer, recipe.read), material.settings, material.start.labels)
+    task = material.module.Task(reader_for(model, tokenizer, recipe.read), material.settings, material.start.labels)
     examples = material.train
     if recipe.data.fraction < 1:
         order = generator(seed, "fraction").permutation(len(examples))

@@ -23,6 +23,13 @@ from vocablo.training.material import make_tokenizer
 from vocablo.training.recipe import MODELS, SIZES, TokenizerSettings, families
 
 CONTEXT = 512  # of fresh weights, where read.context doesn't say
+# The tokenizer of fresh weights, by how they read. Words of documents that come once have no vector of their own, so that the
+# vector of unknown words is learnt too.
+USUAL = {
+    "both": TokenizerSettings(kind="wordpiece"),
+    "left": TokenizerSettings(kind="bpe"),
+    "document": TokenizerSettings(kind="word", min_count=2, lowercase=True),
+}
 
 
 @dataclass(frozen=True)
@@ -91,8 +98,7 @@ class Start:
             if settings == TokenizerSettings():
                 with torch.device("meta"):
                     reads = module.build(module.config_for(family, size, 1000, CONTEXT, architecture)).reads
-                kind = "wordpiece" if reads == "both" else "bpe"
-                settings = TokenizerSettings(kind=kind if inputs is None else "word")
+                settings = USUAL[reads] if inputs is None else TokenizerSettings(kind="word")
             tokenizer = make_tokenizer(settings, texts)
         context = recipe.read.context or CONTEXT
         config = module.config_for(family, size, tokenizer.size, context, architecture)

@@ -21,7 +21,6 @@ from typing import Any, Literal
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from vocablo.base.config import Settings, merge
 from vocablo.base.config import build as build_settings
@@ -29,7 +28,7 @@ from vocablo.base.errors import ConfigError, nearest
 from vocablo.contract import Fences, Hidden, Tokens
 from vocablo.nn.dropout import Dropout
 from vocablo.nn.pooling import LEARNT, learnt, pool
-from vocablo.nn.recurrent import Packing
+from vocablo.nn.two_way import gru_both
 
 FAMILIES = {"han": "hierarchical attention network over words and sentences (Yang et al. 2016), learnt from labels"}
 SIZES = {  # width of the words, of the GRUs each way, of u
@@ -152,17 +151,8 @@ class Level(nn.Module):
         self, x: Float[Tensor, "N D"], fences: Fences
     ) -> tuple[Float[Tensor, "N D2"], Float[Tensor, "B D2"], tuple[Tensor, ...]]:
         """States of the members, the vector of each sequence, and what each member weighs in it ([N]; none: no attention)."""
-        states = self.read(self.drop(x), fences)
+        states = gru_both(self.gru, self.drop(x), fences)
         if self.attention is None:
             return states, pool(states, fences, self.kind), ()
         vectors, weights = self.attention(states, fences)
         return states, vectors, (weights,)
-
-    def read(self, x: Float[Tensor, "N D"], fences: Fences) -> Float[Tensor, "N D2"]:
-        """The states of both directions, side by side."""
-        if fences.equal:
-            times = x.view(fences.count, fences.equal, -1).transpose(0, 1)
-            return self.gru(times)[0].transpose(0, 1).reshape(len(x), -1)
-        packing = Packing.of(fences, x.device)
-        packed = PackedSequence(x.index_select(0, packing.order), packing.sizes)
-        return self.gru(packed)[0].data.index_select(0, packing.inverse)

@@ -1,4 +1,4 @@
-"""The Transformer (Vaswani et al. 2017), one implementation in two shapes: the decoder (GPT) and the encoder (BERT).
+"""The Transformer (Vaswani et al. 2017), one implementation in three shapes: decoder (GPT), encoder (BERT), and both.
 
     x_0     = E[w] + P[position] (+ S[segment], normalised)             embeddings            nn/embeddings, nn/positions
     a_l     = x_l + Attention(Norm(x_l))                                residual connection   nn/attention
@@ -7,6 +7,8 @@
     decoder   p(w_t | w_<t)      = softmax(E Norm(x_L))                 a token sees those before it
     encoder   p(w_t | the rest)  = softmax(E Transform(x_L) + b)        a token sees all of its sequence
               pooled             = tanh(W x_L[first token] + b)         one vector for the sequence
+    both      p(y_t | y_<t, x)   = softmax(E Norm(y_L))                 an encoder reads x; each layer of the decoder has
+              b_l                = a_l + Attention(Norm(a_l), x_L)      one branch more, whose keys and values are x_L's
 
 That is the pre-norm of GPT-2 (Radford et al. 2019), whose last norm follows the last layer; with ``norm.place = "post"``,
 the original order and BERT's, a_l = Norm(x_l + Attention(x_l)) and so on (Devlin et al. 2019). Weights start from
@@ -16,10 +18,7 @@ N(0, ``init.std``), in GPT-2 those that end a residual branch divided by sqrt(2 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from itertools import cycle
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,40 +31,47 @@ from vocablo.base.config import Settings, merge
 from vocablo.base.config import build as build_settings
 from vocablo.base.errors import ConfigError, nearest
 from vocablo.contract import Fences, Hidden, Tokens
-from vocablo.nn import positions
-from vocablo.nn.cache import KeyValueCache
-from vocablo.nn.dropout import Dropout
-from vocablo.nn.embeddings import Embed, Segments
+from vocablo.nn.cache import KeyValueCache, SourceCache
 from vocablo.nn.head import target_log_probs
-from vocablo.nn.layers import AttentionSettings, FeedForwardSettings, Layer, Norm, Place, Stack, normalisation
+from vocablo.nn.layers import Memory, Place
 from vocablo.nn.output import Head, OutputLayer
-from vocablo.nn.positions import Position
+from vocablo.nn.trunk import Trunk, TrunkSettings, start
 
-FAMILIES = {"gpt": "decoder-only Transformer (GPT-2)", "bert": "encoder-only Transformer (BERT)"}
+FAMILIES = {
+    "gpt": "decoder-only Transformer (GPT-2)",
+    "bert": "encoder-only Transformer (BERT)",
+    "transformer": "encoder-decoder Transformer (Vaswani et al. 2017)",
+}
 SIZES = {
     "tiny": {
         "gpt": {"stack": {"layers": 2, "width": 128}, "attention": {"heads": 4}},
         "bert": {"stack": {"layers": 2, "width": 128}, "attention": {"heads": 2}},
+        "transformer": {"stack": {"layers": 2, "width": 128}, "attention": {"heads": 4}, "decoder": {}},
     },
     "mini": {
         "gpt": {"stack": {"layers": 4, "width": 256}, "attention": {"heads": 4}},
         "bert": {"stack": {"layers": 4, "width": 256}, "attention": {"heads": 4}},
+        "transformer": {"stack": {"layers": 3, "width": 256}, "attention": {"heads": 8}, "decoder": {}},
     },
     "small": {
         "gpt": {"stack": {"layers": 6, "width": 384}, "attention": {"heads": 6}},
         "bert": {"stack": {"layers": 4, "width": 512}, "attention": {"heads": 8}},
+        "transformer": {"stack": {"layers": 4, "width": 256}, "attention": {"heads": 4}, "decoder": {}},
     },
     "medium": {
         "gpt": {"stack": {"layers": 8, "width": 512}, "attention": {"heads": 8}},
         "bert": {"stack": {"layers": 8, "width": 512}, "attention": {"heads": 8}},
+        "transformer": {"stack": {"layers": 6, "width": 384}, "attention": {"heads": 6}, "decoder": {}},
     },
     "base": {
         "gpt": {"stack": {"layers": 12, "width": 768}, "attention": {"heads": 12}},
         "bert": {"stack": {"layers": 12, "width": 768}, "attention": {"heads": 12}},
+        "transformer": {"stack": {"layers": 6, "width": 512}, "attention": {"heads": 8}, "decoder": {}},
     },
     "large": {
         "gpt": {"stack": {"layers": 24, "width": 1024}, "attention": {"heads": 16}},
         "bert": {"stack": {"layers": 24, "width": 1024}, "attention": {"heads": 16}},
+        "transformer": {"stack": {"layers": 6, "width": 1024}, "attention": {"heads": 16}, "decoder": {}},
     },
 }
 # What a family is at every size; the rest is as the records below say, which is GPT-2's.
@@ -81,28 +87,59 @@ SHAPES: dict[str, dict[str, Any]] = {
         "init": {"residual": False},
         "pooler": True,
     },
+    "transformer": {
+        "embed": {"scaled": True, "dropout": 0.1},
+        "position": {"kind": "sinusoidal"},
+        "stack": {"causal": False, "dropout": 0.1},
+        "feed_forward": {"activation": "relu"},
+        "norm": {"place": "post", "final": False},
+        "init": {"kind": "xavier", "residual": False},
+        "decoder": {},
+    },
 }
 
 
-class Init(Settings):
-    """The start: N(0, ``std``) for weights; ``residual`` divides those that end a residual branch by sqrt(2 L)."""
+class TargetSide(Settings):
+    """What the decoder of an encoder-decoder has of its own; None: as the encoder.
 
-    std: float = Field(default=0.02, gt=0)
-    residual: bool = True
+    ``vocab`` None: one vocabulary and one table of tokens for both sides; else the target's table is its own. ``start`` are
+    the ids that stand before the first target token; ``max`` is the longest target.
+    """
+
+    layers: int | None = Field(default=None, ge=1)
+    heads: int | None = Field(default=None, ge=1)
+    width: int | None = Field(default=None, ge=1)  # of its feed-forwards
+    layer_drop: float | None = Field(default=None, ge=0, lt=1)
+    max: int | None = Field(default=None, ge=1)
+    vocab: int | None = Field(default=None, ge=1)
+    start: tuple[int, ...] = ()
 
 
-class Config(Settings):
-    """All that defines a Transformer. ``head`` None: no output layer (an encoder kept for its states)."""
+class Config(TrunkSettings):
+    """All that defines a Transformer. ``head`` None: no output layer (an encoder kept for its states).
 
-    embed: Embed
-    position: Position = Position()
-    stack: Stack = Stack()
-    attention: AttentionSettings = AttentionSettings()
-    feed_forward: FeedForwardSettings = FeedForwardSettings()
-    norm: Norm = Norm()
+    With a ``decoder``, the other records are the encoder's, and the decoder's where its own says nothing.
+    """
+
     head: Head | None = Head()
-    init: Init = Init()
     pooler: bool = False
+    decoder: TargetSide | None = None
+
+    def target_side(self) -> TrunkSettings:
+        """The decoder of an encoder-decoder, as a trunk of its own."""
+        assert self.decoder is not None, "of an encoder-decoder"
+        own = self.decoder.model_dump(exclude_none=True)
+        changes = {
+            "embed": {"vocab": own.get("vocab")},
+            "position": {"max": own.get("max")},
+            "stack": {"causal": True, "layers": own.get("layers"), "layer_drop": own.get("layer_drop")},
+            "attention": {"heads": own.get("heads")},
+            "feed_forward": {"width": own.get("width")},
+        }
+        parts = {name: {k: v for k, v in values.items() if v is not None} for name, values in changes.items()}
+        return self.model_copy(
+            update={name: getattr(self, name).model_copy(update=values) for name, values in parts.items()}
+        )
 
     @model_validator(mode="after")
     def _divides(self) -> Config:
@@ -111,6 +148,9 @@ class Config(Settings):
             raise ValueError(f"stack.width {self.stack.width} isn't a multiple of attention.heads {heads}")
         if 0 < self.position.buckets < 4 or self.position.distance <= self.position.buckets // 4:
             raise ValueError("position.buckets is at least 4, and position.distance more than a quarter of it")
+        decoder_heads = heads if self.decoder is None else self.decoder.heads or heads
+        if width is None and self.stack.width % decoder_heads:
+            raise ValueError(f"stack.width {self.stack.width} isn't a multiple of decoder.heads {decoder_heads}")
         if self.position.kind == "rotary" and (width or self.stack.width // heads) % 2:
             raise ValueError("position.kind 'rotary' needs heads of an even width")
         turned = self.position.turned
@@ -120,8 +160,10 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _layers_are_possible(self) -> Config:
-        if self.stack.parallel and self.norm.place == "post":
-            raise ValueError('stack.parallel: a parallel layer has its norms before (norm.place = "pre")')
+        if self.stack.parallel and (self.norm.place == "post" or self.decoder is not None):
+            raise ValueError(
+                'stack.parallel: a parallel layer has its norms before (norm.place = "pre"), and looks at no source'
+            )
         if self.norm.shared and not self.stack.parallel:
             raise ValueError("norm.shared is of parallel layers (stack.parallel = true)")
         if self.attention.windows and (self.stack.shared or not self.stack.causal):
@@ -130,18 +172,32 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _fits_its_shape(self) -> Config:
-        if self.stack.causal:
-            lone = self.pooler or self.head is None or self.head.transform or self.head.width
+        if self.decoder is not None:
+            self._fits_two_stacks()
+        elif self.stack.causal:
+            lone = self.pooler or self.head is None or self.head.transform or self.head.width or self.head.scaled
             if lone or self.embed.segments or self.embed.width:
                 raise ValueError(
                     "stack.causal: a decoder has an output layer, and no pooler, embed.segments, embed.width, "
-                    "head.transform or head.width: these belong to an encoder (stack.causal = false)"
+                    "head.transform, head.width or head.scaled: these belong to an encoder (stack.causal = false)"
                 )
         elif self.head is not None and self.head.tied and not self.head.transform and self.embed.width is not None:
             raise ValueError("head.tied with embed.width needs head.transform, which leads back to the table's width")
         elif self.head is not None and self.head.tied and self.head.width is not None:
             raise ValueError("head.width is of a head that isn't tied: the token table has a width already")
         return self
+
+    def _fits_two_stacks(self) -> None:
+        head = self.head
+        if head is None or head.transform or head.width or self.pooler or self.embed.segments or self.embed.width:
+            raise ValueError(
+                "decoder: an encoder-decoder has an output layer, and no pooler, embed.segments, embed.width, "
+                "head.transform or head.width"
+            )
+        if self.stack.causal:
+            raise ValueError("decoder: the encoder reads both ways (stack.causal = false)")
+        if self.position.buckets and self.position.distance <= self.position.buckets // 2:
+            raise ValueError("position.distance is more than half of position.buckets in an encoder-decoder")
 
 
 def config_for(family: str, size: str, vocab: int, context: int, changes: Mapping[str, Any]) -> Config:
@@ -162,110 +218,16 @@ def config_for(family: str, size: str, vocab: int, context: int, changes: Mappin
 
 def family_of(config: Config) -> str:
     """The family that a configuration belongs to."""
+    if config.decoder is not None:
+        return "transformer"
     return "gpt" if config.stack.causal else "bert"
 
 
-def build(config: Config) -> Decoder | Encoder:
+def build(config: Config) -> Decoder | Encoder | EncoderDecoder:
     """A model with fresh weights from torch's current random state."""
+    if config.decoder is not None:
+        return EncoderDecoder(config)
     return Decoder(config) if config.stack.causal else Encoder(config)
-
-
-class Trunk(nn.Module):
-    """What both shapes are up to their output: embeddings and a pile of layers."""
-
-    carries = False
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.config = config
-        self.vocab, self.context = config.embed.vocab, config.position.max
-        embed, stack, position = config.embed, config.stack, config.position
-        width = embed.width or stack.width
-        self.tokens = nn.Embedding(self.vocab, width)
-        self.scale = math.sqrt(width) if embed.scaled else None
-        self.positions = positions.table(position, width)
-        self.segments = Segments(embed.segments, width) if embed.segments else None
-        self.embedding_norm = normalisation(width, config.norm) if config.norm.embedding else nn.Identity()
-        self.drop = Dropout(embed.dropout)
-        self.project = nn.Identity() if embed.width is None else nn.Linear(width, stack.width)
-        parts = (stack, config.attention, config.feed_forward, config.norm, position)
-        windows = cycle(config.attention.windows or (0,))
-        self.layers = nn.ModuleList(Layer(*parts, next(windows)) for _ in range(1 if stack.shared else stack.layers))
-        self.depth, self.layer_drop = stack.layers, stack.layer_drop
-        head_width = config.attention.head_width or stack.width // config.attention.heads
-        self.rotary = positions.Rotary(position, head_width) if position.kind == "rotary" else None
-        self.distances = (
-            positions.Distances(position, config.attention.heads, stack.causal) if position.buckets else None
-        )
-        self.final_norm = normalisation(stack.width, config.norm) if config.norm.final else nn.Identity()
-
-    def _start(self) -> None:
-        """Fresh weights, once all modules are there."""
-        init = self.config.init
-        for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Embedding, OutputLayer)) and module.weight is not None:
-                nn.init.normal_(module.weight, std=init.std)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-        if init.residual:
-            for layer in self.layers:
-                for ends in (layer.attention.out, layer.feed_forward.down):  # type: ignore[union-attr]
-                    nn.init.normal_(ends.weight, std=init.std / math.sqrt(2 * self.depth))  # type: ignore[union-attr, arg-type]
-
-    def embedded(self, tokens: Tokens, places: Int[Tensor, "N"]) -> Float[Tensor, "N D"]:
-        """What the first layer reads."""
-        x = self.tokens(tokens.ids)
-        if self.scale is not None:
-            x = x * self.scale
-        if self.positions is not None:
-            x = x + self.positions(places)
-        if self.segments is not None:
-            x = x + self.segments(tokens.segments)
-        return self.project(self.drop(self.embedding_norm(x)))
-
-    def through(
-        self, x: Float[Tensor, "N D"], mix: Callable[[int, Any, Tensor], Tensor], keep: tuple[int, ...] = ()
-    ) -> tuple[Float[Tensor, "N D"], tuple[Tensor, ...]]:
-        """The states after the last layer (and its norm), and the layers of ``keep``.
-
-        ``mix(layer, attention, x)`` is how a layer mixes tokens: over a whole batch, or onto a cache.
-        """
-        kept = {0: x}
-        for number in range(1, self.depth + 1):
-            if not (self.training and self.layer_drop and float(torch.rand(())) < self.layer_drop):
-                x = self.layers[(number - 1) % len(self.layers)](x, partial(mix, number - 1))
-            if number in keep:
-                kept[number] = x
-        return self.final_norm(x), tuple(kept[number] for number in keep)
-
-    def read(self, tokens: Tokens, keep: tuple[int, ...]) -> tuple[Float[Tensor, "N D"], tuple[Tensor, ...]]:
-        """Whole sequences, through all layers."""
-        longest = max(tokens.fences.lengths, default=0)
-        self._check(longest)
-        bias = None if self.distances is None else self.distances(longest)
-        place = Place(tokens.fences, self._rotation(tokens.positions), bias)
-        return self.through(self.embedded(tokens, tokens.positions), lambda _, attend, x: attend(x, place), keep)
-
-    def flops_per_token(self, context: int) -> int:
-        """Forward and backward: 6 for each weight that is multiplied, and the two products of attention, 12 T D a layer.
-
-        An encoder's output layer and pooler are left out: they only see the few states that are asked for.
-        """
-        weights = sum(parameter.numel() for parameter in self.layers.parameters()) * self.depth // len(self.layers)
-        for part in (self.embedding_norm, self.project, self.final_norm):
-            weights += sum(parameter.numel() for parameter in part.parameters())
-        attention = self.config.attention
-        width = attention.heads * attention.head_width if attention.head_width else self.config.stack.width
-        return 6 * weights + 12 * self.depth * width * context
-
-    def _rotation(self, places: Int[Tensor, "N"]) -> positions.Rotation:
-        return None if self.rotary is None else self.rotary(places)
-
-    def _check(self, length: int) -> None:
-        if length > self.context:
-            raise ConfigError(
-                f"The text has {length} tokens and the model reads at most {self.context}: shorten it, or use a window."
-            )
 
 
 class Decoder(Trunk):
@@ -279,7 +241,7 @@ class Decoder(Trunk):
         self.head = None if head.tied else nn.Linear(config.stack.width, self.vocab, bias=head.bias)
         self.head_bias = nn.Parameter(torch.zeros(self.vocab)) if head.tied and head.bias else None
         self.step: Any = None  # ``extend`` in one call, where nn/quantize.py has made the weights compact
-        self._start()
+        start(self, config.init, self)
 
     def forward(
         self, tokens: Tokens, source: Tokens | None = None, state: Any = None, keep: tuple[int, ...] = ()
@@ -294,14 +256,7 @@ class Decoder(Trunk):
             return read
         fences = tokens.fences
         cache = KeyValueCache(self.depth, fences.count, self.context) if state is None else state
-        places = tokens.positions if state is None else cache.continued(tokens)
-        longest = max((old + new for old, new in zip(cache.lengths, fences.lengths, strict=True)), default=0)
-        self._check(longest)
-        bias = None if self.distances is None else self.distances(longest, min(cache.lengths))
-        place = Place(fences, self._rotation(places), bias)
-        mix = lambda layer, attend, x: attend.extend(x, place, cache, layer)  # noqa: E731
-        states, _ = self.through(self.embedded(tokens, places), mix)
-        cache.advance(fences)
+        states = self.read_on(tokens, cache, tokens.positions if state is None else cache.continued(tokens))
         return self.logits(states if fences.equal == 1 else states.index_select(0, fences.last())), cache
 
     def logits(self, states: Float[Tensor, "M D"]) -> Float[Tensor, "M V"]:
@@ -329,7 +284,7 @@ class Encoder(Trunk):
         self.pooler = nn.Linear(width, width) if config.pooler else None
         head, table = config.head, config.embed.width or width
         self.head = None if head is None else OutputLayer(head, width, self.vocab, table, config.norm.eps)
-        self._start()
+        start(self, config.init, self)
 
     def forward(
         self, tokens: Tokens, source: Tokens | None = None, state: Any = None, keep: tuple[int, ...] = ()
@@ -378,3 +333,81 @@ class Encoder(Trunk):
         if self.head is None:
             raise ConfigError("This encoder has no output layer over the vocabulary: it gives states, not words.")
         return self.head
+
+
+class EncoderDecoder(nn.Module):
+    """An encoder that reads a source and a decoder that predicts a target, obeying ``contract.SourceTargetModel``."""
+
+    reads = "source_target"
+    carries = False
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        assert config.decoder is not None, "of an encoder-decoder"
+        side, width = config.target_side(), config.stack.width
+        self.config, self.start = config, config.decoder.start
+        self.vocab, self.source_vocab = side.embed.vocab, config.embed.vocab
+        self.context, self.source_context = side.position.max, config.position.max
+        self.tokens = nn.Embedding(self.source_vocab, width)
+        self.target_tokens = None if config.decoder.vocab is None else nn.Embedding(self.vocab, width)
+        self.encoder = Trunk(config, table=False)
+        self.decoder = Trunk(side, cross=True, table=False)
+        self.encoder.reading, self.decoder.reading = "source", "target"
+        head = config.head or Head()
+        self.head = OutputLayer(head, width, self.vocab, width, config.norm.eps)
+        start(self, config.init, self.encoder, self.decoder)
+
+    @property
+    def table(self) -> nn.Embedding:
+        """The table of target tokens."""
+        return self.tokens if self.target_tokens is None else self.target_tokens
+
+    def forward(
+        self, tokens: Tokens, source: Tokens | None = None, state: Any = None, keep: tuple[int, ...] = ()
+    ) -> Hidden:
+        """States of every target token, [N, D], which have seen those before it and all of its source.
+
+        ``keep`` names the decoder's layers to return: 0 what the first reads, l the output of layer l.
+        """
+        if source is None or source.fences.count != tokens.fences.count:
+            raise ConfigError("An encoder-decoder needs a source for each target.")
+        memory = Memory(self.read_source(source), source.fences)
+        states, layers = self.decoder.read(tokens, keep, self.table, memory)
+        return Hidden(states, layers=layers)
+
+    def read_source(self, source: Tokens) -> Float[Tensor, "S D"]:
+        """The encoder's states of every source token. Raises ConfigError for an empty source or one too long."""
+        if 0 in source.fences.lengths:
+            raise ConfigError(f"Source {source.fences.lengths.index(0) + 1} is empty: there is nothing to read.")
+        return self.encoder.read(source, table=self.tokens)[0]
+
+    def encode(self, source: Tokens) -> SourceCache:
+        """Read B sources; nothing is decoded yet. Keys and values of every decoder layer are made here, once."""
+        states, layers = self.read_source(source), self.decoder.layers
+        memory = [layer.cross.remembered(states) for layer in layers]  # type: ignore[union-attr, operator]
+        if len(layers) < self.decoder.depth:
+            memory *= self.decoder.depth
+        return SourceCache.of(self.decoder.depth, self.context, source.fences, memory)
+
+    def extend(self, tokens: Tokens, state: SourceCache) -> tuple[Float[Tensor, "B V"], SourceCache]:
+        """Read more target tokens of each of B sequences, ``start`` first; logits after each one's last."""
+        fences = tokens.fences
+        state.begin(fences)
+        states = self.decoder.read_on(tokens, state, state.continued(tokens), self.table)
+        return self.logits(states if fences.equal == 1 else states.index_select(0, fences.last())), state
+
+    def logits(self, states: Float[Tensor, "M D"]) -> Float[Tensor, "M V"]:
+        """Scores of the next target token, before the softmax."""
+        return self.head(states, self.table.weight)
+
+    def target_log_probs(self, states: Tensor, at: Int[Tensor, "M"], ids: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
+        """log p(ids[m] | the source and what states[at[m]] has read) in nats."""
+        return self.head.target_log_probs(states.index_select(0, at), ids, self.table.weight)
+
+    def flops_per_token(self, context: int) -> int:
+        """Of one target token and one source token, forward and backward, with the output layer."""
+        side = self.decoder.config
+        width = side.attention.heads * (side.attention.head_width or side.stack.width // side.attention.heads)
+        cross = 12 * self.decoder.depth * width * context
+        both = self.encoder.flops_per_token(context) + self.decoder.flops_per_token(context)
+        return both + cross + 6 * self.vocab * self.config.stack.width

@@ -82,15 +82,15 @@ def attention(
     if (
         q.device.type == "cuda"
         and q.dtype in (torch.float16, torch.bfloat16)
-        and rows.lengths == cols.lengths
+        and (rows.lengths == cols.lengths or not look.causal)
         and not dropout
         and bias is None
     ):
         from torch.nn.attention.varlen import varlen_attn  # written from its documentation; not run here
 
-        longest = max(rows.lengths)
+        most = max(rows.lengths), max(cols.lengths)
         window = (look.window - 1, 0) if look.causal else (-1, -1)
-        return varlen_attn(q, k, v, rows.cu, cols.cu, longest, longest, scale=scale, window_size=window)  # type: ignore[no-any-return]
+        return varlen_attn(q, k, v, rows.cu, cols.cu, *most, scale=scale, window_size=window)  # type: ignore[no-any-return]
     return _grouped(q, k, v, rows, cols, look, scale, dropout, bias)
 
 

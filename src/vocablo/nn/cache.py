@@ -1,11 +1,13 @@
 """The key-value cache: what a decoder has read, kept so that a new token costs one row and not the whole text again.
 
 Keys and values of each layer lie in buffers [B, capacity, H, K] that double when they are full. Sequences may have
-different lengths; ``lengths`` are host integers.
+different lengths; ``lengths`` are host integers. Of a decoder that translates, the keys and values of the source are kept
+too (``SourceCache``): once for each source, however many hypotheses read it.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -15,6 +17,8 @@ from torch import Tensor
 
 from vocablo.contract import Fences, Tokens
 from vocablo.nn.look import Look, barred
+
+FULL = 0.75  # of the sources must still be read, or the others' memory goes
 
 
 class KeyValueCache:
@@ -81,11 +85,15 @@ class KeyValueCache:
     def select(self, rows: Int[Tensor, "B2"]) -> KeyValueCache:
         """The cache of the given rows, in that order; repeats allowed."""
         chosen = KeyValueCache(len(self.keys), len(rows), self.context)
+        self._copy(chosen, rows)
+        return chosen
+
+    def _copy(self, chosen: KeyValueCache, rows: Int[Tensor, "B2"]) -> None:
+        """What was read of the given rows, into another cache."""
         chosen.lengths = tuple(self.lengths[row] for row in rows.tolist())
         longest = chosen.longest
         chosen.keys = [None if x is None else x[:, :longest].index_select(0, rows) for x in self.keys]
         chosen.values = [None if x is None else x[:, :longest].index_select(0, rows) for x in self.values]
-        return chosen
 
     def _room(self, layer: int, k: Tensor, fences: Fences) -> tuple[Tensor, Tensor]:
         """The layer's buffers, with room for the new tokens."""
@@ -100,6 +108,106 @@ class KeyValueCache:
                     new[:, : old.shape[1]] = old
             keys, values = self.keys[layer], self.values[layer] = grown
         return keys, values
+
+
+class SourceCache(KeyValueCache):
+    """The state of a decoder that has B hypotheses of S sources; at first one of each.
+
+    ``memory``: of each layer, the source's keys and values, each [S, H, longest source, K], padded. Hypotheses of one source
+    look at it together, as so many queries.
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        context: int,
+        lengths: tuple[int, ...],
+        memory: list[tuple[Tensor, Tensor]],
+        owners: tuple[int, ...],
+    ) -> None:
+        super().__init__(layers, len(owners), context)
+        self.sources, self.memory, self.owners = lengths, memory, owners
+        self.missing = _missing(lengths, memory[0][0]) if memory else None
+        self._grid: tuple[Tensor, Tensor] | None = None
+        self._shape = (0, 0)
+
+    @classmethod
+    def of(cls, layers: int, context: int, fences: Fences, memory: list[tuple[Tensor, Tensor]]) -> SourceCache:
+        """``memory``: of each layer, keys and values [S, H, K] of the flat sources."""
+        longest, starts = max(fences.lengths), fences.starts()
+        if fences.equal is None:
+            steps = torch.arange(longest, device=fences.cu.device)
+            places = torch.minimum(fences.cu[:-1, None].long() + steps, fences.cu[1:, None].long() - 1).flatten()
+            memory = [(k.index_select(0, places), v.index_select(0, places)) for k, v in memory]
+        count = len(starts) - 1
+        shaped = [
+            tuple(x.reshape(count, longest, *x.shape[1:]).transpose(1, 2).contiguous() for x in pair) for pair in memory
+        ]
+        return cls(layers, context, fences.lengths, shaped, tuple(range(count)))  # type: ignore[arg-type]
+
+    def begin(self, fences: Fences) -> None:
+        """Say which new tokens a step has, before its layers look."""
+        per = [0] * len(self.sources)
+        for owner, length in zip(self.owners, fences.lengths, strict=True):
+            per[owner] += length
+        most = max(per)
+        self._shape = (len(per), most)
+        ordered = all(a <= b for a, b in itertools.pairwise(self.owners))
+        self._grid = None if ordered and min(per) == most else _grid(self.owners, fences, per, most)
+
+    def look(self, layer: int, q: Float[Tensor, "N H K"], scale: float) -> Float[Tensor, "N H K"]:
+        """Let the new queries look at their sources."""
+        k, v = self.memory[layer]
+        there = q if self._grid is None else q.index_select(0, self._grid[0])
+        query = there.view(*self._shape, *q.shape[1:]).transpose(1, 2)
+        out = F.scaled_dot_product_attention(query, k, v, attn_mask=self.missing, scale=scale)
+        out = out.transpose(1, 2).reshape(there.shape)
+        return out if self._grid is None else out.index_select(0, self._grid[1])
+
+    def select(self, rows: Int[Tensor, "B2"]) -> SourceCache:
+        """The cache of the given rows, in that order; repeats allowed. Sources that nobody reads go when they are many."""
+        owners = [self.owners[row] for row in rows.tolist()]
+        used = sorted(set(owners))
+        sources, memory = self.sources, self.memory
+        if len(used) <= FULL * len(sources):
+            kept = torch.tensor(used, device=rows.device)
+            sources = tuple(sources[source] for source in used)
+            longest = max(sources, default=0)
+            memory = [
+                (k.index_select(0, kept)[:, :, :longest], v.index_select(0, kept)[:, :, :longest]) for k, v in memory
+            ]
+            places = {source: place for place, source in enumerate(used)}
+            owners = [places[owner] for owner in owners]
+        chosen = SourceCache(len(self.keys), self.context, sources, memory, tuple(owners))
+        self._copy(chosen, rows)
+        return chosen
+
+
+def _missing(lengths: tuple[int, ...], like: Tensor) -> Tensor | None:
+    """What is added to scores: minus infinity where a source has no token, [S, 1, 1, longest]; None: all are there."""
+    if len(set(lengths)) == 1:
+        return None
+    there = torch.tensor(lengths, device=like.device)[:, None]
+    missing = torch.arange(max(lengths), device=like.device) >= there
+    return torch.zeros(missing.shape, dtype=like.dtype, device=like.device).masked_fill_(missing, -math.inf)[
+        :, None, None
+    ]
+
+
+def _grid(owners: tuple[int, ...], fences: Fences, per: list[int], most: int) -> tuple[Tensor, Tensor]:
+    """Which token stands at each place of [sources, most], and at which place each token stands."""
+    filled = [0] * len(per)
+    places, token = [0] * (len(per) * most), 0
+    back: list[int] = []
+    for owner, length in zip(owners, fences.lengths, strict=True):
+        for _ in range(length):
+            place = owner * most + filled[owner]
+            filled[owner] += 1
+            places[place] = token
+            back.append(place)
+            token += 1
+    device = fences.cu.device
+    return torch.tensor(places, device=device), torch.tensor(back, dtype=torch.long, device=device)
 
 
 def _mask(new: int, total: int, look: Look, bias: Tensor | None, like: Tensor) -> Tensor | None:

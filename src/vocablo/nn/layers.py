@@ -3,6 +3,9 @@
 pre       a = x + Attention(Norm(x)),   y = a + FeedForward(Norm(a))      (Radford et al. 2019)
 post      a = Norm(x + Attention(x)),   y = Norm(a + FeedForward(a))      (Vaswani et al. 2017)
 parallel  y = x + Attention(Norm(x)) + FeedForward(Norm'(x))              (Wang and Komatsuzaki 2021; Norm' may be Norm)
+
+Between the two branches a decoder that translates has a third: its states ask, and the encoder's states answer
+(``CrossAttention``).
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from vocablo.base.config import Settings
 from vocablo.contract import Fences
 from vocablo.nn import taps
 from vocablo.nn.attention import attention
-from vocablo.nn.cache import KeyValueCache
+from vocablo.nn.cache import KeyValueCache, SourceCache
 from vocablo.nn.dropout import Dropout
 from vocablo.nn.linear import Linear
 from vocablo.nn.look import Look
@@ -63,12 +66,16 @@ class AttentionSettings(Settings):
 
 
 class FeedForwardSettings(Settings):
-    """Two linear maps; ``width`` None is four times the model's. ``gated``: a third one (Shazeer 2020)."""
+    """Two linear maps; ``width`` None is four times the model's. ``gated``: a third one (Shazeer 2020).
+
+    ``dropout`` is on what is between them.
+    """
 
     width: int | None = Field(default=None, ge=1)
     activation: Activation = "gelu_tanh"
     gated: bool = False
     bias: bool = True
+    dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Stack(Settings):
@@ -84,12 +91,21 @@ class Stack(Settings):
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """The encoder's states, flat, and where each source begins."""
+
+    states: Float[Tensor, "S D"]
+    fences: Fences
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """What the layers are told of the tokens: where sequences begin, how far queries and keys turn, what distances add."""
 
     fences: Fences
     rotation: Rotation = None
     bias: Tensor | None = None  # [H, T, T] of the longest sequence; [H, T, S] where it is continued
+    source: Memory | None = None  # what cross-attention looks at; None: a cache has its keys and values
 
 
 class SelfAttention(nn.Module):
@@ -132,6 +148,42 @@ class SelfAttention(nn.Module):
         return self.turn(q, k, v, place.rotation)
 
 
+class CrossAttention(nn.Module):
+    """Multi-head attention of target states (queries) to source states (keys and values); it sees all of the source."""
+
+    def __init__(self, width: int, settings: AttentionSettings) -> None:
+        super().__init__()
+        self.heads = settings.heads
+        size = settings.head_width or width // settings.heads
+        self.scale = size**-0.5 if settings.scaled else 1.0
+        self.dropout = settings.dropout
+        self.look = Look()
+        self.q = Linear(width, self.heads * size, bias=settings.bias)
+        self.kv = Linear(width, 2 * self.heads * size, bias=settings.bias)
+        out_bias = settings.bias if settings.out_bias is None else settings.out_bias
+        self.out = Linear(self.heads * size, width, bias=out_bias)
+
+    def forward(self, x: Float[Tensor, "N D"], place: Place) -> Float[Tensor, "N D"]:
+        assert place.source is not None, "cross-attention outside of a cache is given the source"
+        q, (k, v), cols = self._queries(x), self.remembered(place.source.states), place.source.fences
+        taps.record(self, q, k, place.fences, self.look, self.scale, cols=cols)
+        dropout = self.dropout if self.training else 0.0
+        mixed = attention(q, k, v, place.fences, cols, self.look, scale=self.scale, dropout=dropout)
+        return self.out(mixed.flatten(1))
+
+    def extend(self, x: Float[Tensor, "N D"], place: Place, cache: SourceCache, layer: int) -> Float[Tensor, "N D"]:
+        """The same with the keys and values that the cache has of the source."""
+        return self.out(cache.look(layer, self._queries(x), self.scale).flatten(1))
+
+    def remembered(self, source: Float[Tensor, "S D"]) -> tuple[Float[Tensor, "S H K"], Float[Tensor, "S H K"]]:
+        """Keys and values of the source's states."""
+        k, v = self.kv(source).view(source.shape[0], 2, self.heads, -1).unbind(1)
+        return k, v
+
+    def _queries(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N H K"]:
+        return self.q(x).view(x.shape[0], self.heads, -1)
+
+
 class FeedForward(nn.Module):
     """W_2 activation(W_1 x + b_1) + b_2, or gated: W_2 (activation(W_g x + b_g) * (W_1 x + b_1)) + b_2."""
 
@@ -142,15 +194,19 @@ class FeedForward(nn.Module):
         self.down = Linear(inner, width, bias=settings.bias)
         self.gate = Linear(width, inner, bias=settings.bias) if settings.gated else None
         self.activation = ACTIVATIONS[settings.activation]
+        self.drop = Dropout(settings.dropout)
 
     def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
         if self.gate is not None:
-            return self.down(self.activation(self.gate(x)) * self.up(x))
-        return self.down(self.activation(self.up(x)))
+            return self.down(self.drop(self.activation(self.gate(x)) * self.up(x)))
+        return self.down(self.drop(self.activation(self.up(x))))
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each on a residual branch, with the norm before (pre) or after (post)."""
+    """Attention and feed-forward, each on a residual branch, with the norm before (pre) or after (post).
+
+    ``cross``: with attention to a source between the two.
+    """
 
     def __init__(
         self,
@@ -160,10 +216,13 @@ class Layer(nn.Module):
         norm: Norm,
         position: Position,
         window: int = 0,
+        cross: bool = False,
     ) -> None:
         super().__init__()
         self.attention_norm = normalisation(stack.width, norm)
         self.attention = SelfAttention(stack, attention, position, window)
+        self.cross_norm = normalisation(stack.width, norm) if cross else None
+        self.cross = CrossAttention(stack.width, attention) if cross else None
         self.feed_forward_norm = nn.Identity() if norm.shared else normalisation(stack.width, norm)
         self.feed_forward = FeedForward(stack.width, feed_forward)
         self.drop = Dropout(stack.dropout)
@@ -181,8 +240,12 @@ class Layer(nn.Module):
             return kept + self.drop(mix(self.attention, normed)) + self.drop(fed)
         if self.pre:
             x = kept + self.drop(mix(self.attention, self.attention_norm(x)))
+            if self.cross is not None and self.cross_norm is not None:
+                x = x + self.drop(mix(self.cross, self.cross_norm(x)))
             return x + self.drop(self.feed_forward(self.feed_forward_norm(x)))
         x = self.attention_norm(kept + self.drop(mix(self.attention, x)))
+        if self.cross is not None and self.cross_norm is not None:
+            x = self.cross_norm(x + self.drop(mix(self.cross, x)))
         return self.feed_forward_norm(x + self.drop(self.feed_forward(x)))
 
 

@@ -27,10 +27,12 @@ class Head(Settings):
     """The output layer: the token table itself when tied, else a matrix of its own.
 
     ``transform`` puts a linear map, the activation and a norm before it (encoders). ``width`` None is the token table's.
+    ``scaled``: states are divided by the square root of their width first (T5 with a tied table).
     """
 
     tied: bool = True
     bias: bool = False
+    scaled: bool = False
     transform: bool = False
     activation: Activation = "gelu"
     width: int | None = Field(default=None, ge=1)
@@ -42,7 +44,9 @@ class OutputLayer(nn.Module):
     def __init__(self, head: Head, width: int, vocab: int, table_width: int, eps: float) -> None:
         super().__init__()
         inner = head.width or table_width
-        self.transform = Transform(width, inner, head.activation, eps) if head.transform else nn.Identity()
+        self.transform: nn.Module = Scaled(width**-0.5) if head.scaled else nn.Identity()
+        if head.transform:
+            self.transform = Transform(width, inner, head.activation, eps)
         self.weight = None if head.tied else nn.Parameter(torch.empty(vocab, inner))
         self.bias = nn.Parameter(torch.zeros(vocab)) if head.bias else None
 
@@ -57,6 +61,17 @@ class OutputLayer(nn.Module):
 
     def _matrix(self, table: Tensor) -> Tensor:
         return table if self.weight is None else self.weight
+
+
+class Scaled(nn.Module):
+    """Multiplied by a number."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, states: Float[Tensor, "M D"]) -> Float[Tensor, "M D"]:
+        return states * self.factor
 
 
 class Transform(nn.Module):

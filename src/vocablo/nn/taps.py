@@ -21,24 +21,37 @@ _open: ContextVar[Taps | None] = ContextVar("taps", default=None)
 
 @dataclass
 class Taps:
-    """What was recorded: for each attention module, in the order of the forward pass, its queries, keys and fences."""
+    """What was recorded: for each attention module, in the order of the forward pass, its queries, keys and fences.
 
-    recorded: list[tuple[nn.Module, Tensor, Tensor, Fences, Look, float, Tensor | None]] = field(default_factory=list)
+    In a decoder that translates, each layer's attention to itself comes before that to the source.
+    """
+
+    recorded: list[tuple[nn.Module, Tensor, Tensor, tuple[Fences, Fences], Look, float, Tensor | None]] = field(
+        default_factory=list
+    )
 
     def weights(self, layer: int) -> list[Tensor]:
         """Attention weights [H, T, S] of each sequence, of the ``layer``-th attention that ran (from 0)."""
-        _, q, k, fences, look, scale, bias = self.recorded[layer]
-        return explained(q, k, k, fences, fences, look, scale=scale, bias=bias)[1]
+        _, q, k, (rows, cols), look, scale, bias = self.recorded[layer]
+        return explained(q, k, k, rows, cols, look, scale=scale, bias=bias)[1]
 
 
 def record(
-    module: nn.Module, q: Tensor, k: Tensor, fences: Fences, look: Look, scale: float, bias: Tensor | None = None
+    module: nn.Module,
+    q: Tensor,
+    k: Tensor,
+    rows: Fences,
+    look: Look,
+    scale: float,
+    bias: Tensor | None = None,
+    *,
+    cols: Fences | None = None,
 ) -> None:
-    """Called by attention modules; does nothing unless somebody watches."""
+    """Called by attention modules; does nothing unless somebody watches. ``cols`` None: of attention to itself."""
     taps = _open.get()
     if taps is not None:
         bias = None if bias is None else bias.detach()
-        taps.recorded.append((module, q.detach(), k.detach(), fences, look, scale, bias))
+        taps.recorded.append((module, q.detach(), k.detach(), (rows, cols or rows), look, scale, bias))
 
 
 @contextmanager

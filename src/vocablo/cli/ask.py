@@ -152,12 +152,14 @@ def attend(
     model: Model = None,
     layer: Annotated[int | None, typer.Option(help="Only this layer, from 1; -1 is the last. [default: all]")] = None,
     head: Annotated[int | None, typer.Option(help="Only this head, from 1. [default: all, and their mean]")] = None,
-    html: Annotated[Path | None, typer.Option(help="Draw all layers and heads into this HTML file.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Draw all layers and heads, or the document, into this HTML file.")
+    ] = None,
     svg: Annotated[Path | None, typer.Option(help="Draw what is printed into this SVG file.")] = None,
     dtype: Dtype = None,
     json: Json = False,
 ) -> None:
-    """How much each token looks at each other one: the attention weights of a layer and head, or their mean."""
+    """How much each token looks at each other one, by layer and head; of han, what each word and sentence weighed."""
     from vocablo import api
 
     asked = api.load(model_path(model), dtype=dtype)
@@ -168,6 +170,8 @@ def attend(
     }
     result = asked.attend(text, **fitting(asked.attend, given))
     if svg is not None:
+        if not hasattr(result, "svg"):
+            raise ConfigError("A document is drawn as HTML: give --html FILE.")
         show.into_file(svg, result.svg())
     show.result(result, json, show.attention, html=html)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable
@@ -198,11 +199,27 @@ def likelihood(value: Any) -> str:
 
 
 def attention(value: Any) -> str:
-    """Weights in percent: the only layer and head, or the mean of the heads of the last layer."""
+    """Weights in percent: the only layer and head, or the mean of the heads of the last layer; of a document, coloured."""
+    columns = shutil.get_terminal_size((100, 24)).columns
+    if hasattr(value, "passages"):
+        return _document(value, columns)
     from vocablo.views.attention import heat_table
 
-    table = heat_table(value.tokens, value.matrix(), columns=shutil.get_terminal_size((100, 24)).columns)
+    table = heat_table(value.tokens, value.matrix(), columns=columns)
     return f"{table}\n  {value.title()}; rows look at columns, in percent"
+
+
+def _document(value: Any, columns: int) -> str:
+    from vocablo.inference.document import said
+    from vocablo.views.document import document_text
+
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    note = (
+        ""
+        if colour
+        else "\n  in percent: sentences on the left; behind the weightiest words their part of the sentence"
+    )
+    return f"{said(value.prediction)}\n\n{document_text(value.passages, colour=colour, columns=columns)}{note}"
 
 
 def claim(value: Any) -> str:

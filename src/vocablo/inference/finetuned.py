@@ -15,11 +15,13 @@ from vocablo.base.config import build
 from vocablo.base.errors import CheckpointError, ConfigError
 from vocablo.base.progress import Progress, tell
 from vocablo.checkpoint import Loaded
+from vocablo.contract import Fences, Tokens
 from vocablo.data.examples import ChoiceExample, SpanExample, TaggedExample, TextExample
+from vocablo.inference.document import DocumentAttention, attended
 from vocablo.inference.verbs import Asked
 from vocablo.tasks._readers import reader_for
 from vocablo.tasks._reading import ReadSettings
-from vocablo.tasks._task import Task
+from vocablo.tasks._task import Task, asking
 from vocablo.tasks._texts import Columns
 
 TASKS = "vocablo.tasks"
@@ -96,6 +98,18 @@ class TaskModel(Asked):
         self._need("classify")
         return self._predict(_examples(texts, pairs))
 
+    def attend(self, text: str) -> DocumentAttention:
+        """Which words, and of a document which sentences, the answer was told from."""
+        self._need("attend")
+        (example,) = _examples(text, None)
+        reader, device = self.task.reader, next(self.model.parameters()).device
+        located = reader.located(text)
+        tokens = Tokens.of([ids for ids, _, _ in located], device)
+        with asking(self.model):
+            hidden = reader.read(self.model, self.heads, tokens, Fences.of([len(located)], device))
+        weights = [one.float().cpu().numpy() for one in hidden.weights]
+        return attended(text, self._predict([example])[0], located, weights)
+
     def tag(self, texts: str | Sequence[str] | Sequence[Sequence[str]]) -> list[Any]:
         """The tags of each sentence's words; a sentence is a text, whose words and marks are set apart, or its words."""
         self._need("tag")
@@ -156,6 +170,10 @@ class TaskModel(Asked):
     def _lacking(self) -> dict[str, str]:
         verbs = {registry.constant(TASKS, name, "VERB"): name for name in registry.names(TASKS)}
         lacking = {verb: f"a model for {name}" for verb, name in verbs.items() if name != self.name}
+        if not self.task.reader.attends:
+            lacking["attend"] = (
+                "attention as pooling (han; read.pooling=attention or han), which says what each word weighed"
+            )
         if not self.module.TEXTS:
             lacking["predict"] = "a model whose examples are texts; this one has files (predict_file) and its own verb"
         else:

@@ -14,7 +14,8 @@ from torch import nn
 
 from vocablo.base.errors import ConfigError, DataError
 from vocablo.contract import Fences, Hidden, Tokens
-from vocablo.tasks._reading import Framed, Heads, Reader, ReadSettings
+from vocablo.nn.pooling import LEARNT
+from vocablo.tasks._reading import Framed, Heads, Located, Reader, ReadSettings
 from vocablo.text.sentences import split_sentences
 from vocablo.text.tokenizer import Tokenizer
 
@@ -31,6 +32,7 @@ class DocumentReader(Reader):
         self.model_width, self.vocab = model.width, model.vocab
         self.frozen = settings.freeze
         self.names = ()
+        self.attends = model.config.stack.pooling in LEARNT
         usual = ReadSettings()
         asked = [
             name for name in ("pooling", "language", "features") if getattr(settings, name) != getattr(usual, name)
@@ -70,6 +72,15 @@ class DocumentReader(Reader):
             sizes.append(len(kept))
             cut.append(sum(map(len, kept)) < sum(map(len, sentences)))
         return framed, sizes, cut
+
+    def located(self, text: str) -> list[Located]:
+        """The sentences of a text as ``texts`` makes them, with the text of every word."""
+        (kept, _, _), found = self.texts([text], ["the text"]), []
+        pieces = [(begin, self.tokenizer.encode(text[begin:end])) for begin, end in split_sentences(text)]
+        for (ids, _), (begin, encoding) in zip(kept, (one for one in pieces if one[1].ids), strict=False):
+            known = [index != self.tokenizer.unk_id for index in ids]
+            found.append((ids, encoding.offsets[: len(ids)] + begin, known))
+        return found
 
     def check(self, pair: bool) -> None:
         """Raise ConfigError for pairs, and for a tokenizer of another model."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -25,6 +27,9 @@ from vocablo.text.tokenizer import Tokenizer
 
 Heads = Mapping[str, nn.Module] | nn.ModuleDict
 Framed = tuple[Sequence[int], Sequence[int]]  # ids and segments of one sequence
+Located = tuple[
+    Sequence[int], NDArray[np.int64], Sequence[bool]
+]  # of one sequence: ids, spans [n, 2] of text, which are known
 LANGUAGE = "language"
 
 
@@ -61,6 +66,9 @@ class Reader:
     Raises ConfigError for settings that don't fit the model. ``_readers.reader_for`` finds the reader of a model.
     """
 
+    attends = (
+        False  # whether ``read`` gives weights of what its vectors were made of; then ``located`` says of what text
+    )
     most: int | None = None  # tokens of examples that are learnt from at once, unless one has more; None: any number
 
     def __init__(self, model: Any, tokenizer: Tokenizer, settings: ReadSettings) -> None:
@@ -125,6 +133,10 @@ class Reader:
         """The sequences of all texts, how many each text has, and whether it was cut; ``names`` are for errors."""
         made = [self.single(ids, name) for ids, name in zip(self.tokenizer.encode_batch(texts), names, strict=True)]
         return [framed for framed, _ in made], [1] * len(made), [cut for _, cut in made]
+
+    def located(self, text: str) -> list[Located]:
+        """The sequences of a text as ``texts`` makes them, with the text that each token stands for ((-1, -1): none)."""
+        raise NotImplementedError
 
     def single(self, ids: Sequence[int], where: str) -> tuple[Framed, bool]:
         """One text framed, and whether it was cut."""

@@ -220,6 +220,8 @@ LONG = "el gato duerme en la mesa " * 20
         (["generate", "el", "-m", "gpt", "--top-p", "1.5"], ["top_p", "1"]),
         (["generate", "el", "-m", "gpt", "--top-k", "0"], ["top_k", "1"]),
         (["generate", "el", "-m", "gpt", "--stop", ""], ["stop string"]),
+        (["generate", "el", "-m", "gpt", "--beam", "4", "--temperature", "0.5"], ["beam 4", "temperature"]),
+        (["generate", "el", "-m", "gpt", "--beam", "4000"], ["beam 4000", "vocabulary"]),
         (["perplexity", "--text", "gone", "-m", "gpt"], ["no file or folder gone"]),
         (["perplexity", "--text", "empty.txt", "-m", "gpt"], ["no text in empty.txt"]),
         (["perplexity", "--text", "latin1.txt", "-m", "gpt"], ["latin-1", "--encoding latin-1"]),

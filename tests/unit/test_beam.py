@@ -372,6 +372,7 @@ def test_batches_of_like_length_have_every_text_once():
     [
         ({"beam": 4, "temperature": 0.7}, "beam 4 .* temperature"),
         ({"beam": 4, "top_p": 0.9}, "top_p"),
+        ({"beam": 4, "greedy": True}, "greedy"),
         ({"beam": 2, "n_best": 3}, "n_best 3"),
         ({"beam": 4, "groups": 3}, "3 groups"),
         ({"min_tokens": 9, "max_tokens": 5}, "min_tokens 9"),

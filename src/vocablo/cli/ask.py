@@ -117,6 +117,16 @@ def generate(
         float | None, typer.Option(help="Sample among those at least so probable relative to the best.")
     ] = None,
     repetition_penalty: Annotated[float, typer.Option(help="Above 1 discourages tokens already there.")] = 1.0,
+    beam: Annotated[int, typer.Option(help="Search with so many hypotheses instead of sampling.")] = 1,
+    n_best: Annotated[int, typer.Option(help="--beam: show so many of them, best first.")] = 1,
+    length_penalty: Annotated[float, typer.Option(help="--beam: divide by length^alpha; 0 favours short texts.")] = 1.0,
+    length_form: Annotated[str, typer.Option(help="--beam: power, or gnmt: ((5 + length) / 6)^alpha.")] = "power",
+    groups: Annotated[int, typer.Option(help="--beam: groups that avoid one another's tokens (diverse beam).")] = 1,
+    diversity: Annotated[float, typer.Option(help="--groups: how much they avoid them.")] = 0.5,
+    min_tokens: Annotated[int, typer.Option(help="Don't end before so many tokens.")] = 0,
+    no_repeat: Annotated[int, typer.Option(help="No sequence of so many tokens twice. [0: allowed]")] = 0,
+    must: Annotated[list[str] | None, typer.Option(help="--beam: words or phrases that the text must have.")] = None,
+    ban: Annotated[list[str] | None, typer.Option(help="Words or phrases that it may not have.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     stop: Annotated[list[str] | None, typer.Option(help="Stop at any of these strings.")] = None,
     window: Annotated[
@@ -132,9 +142,11 @@ def generate(
     written = loaded.generate  # refused here by a model that writes nothing
     options = dict(
         max_tokens=max_tokens, samples=samples, greedy=greedy, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
-        repetition_penalty=repetition_penalty, seed=seed, stop=tuple(stop or ()), window=window,
+        repetition_penalty=repetition_penalty, seed=seed, stop=tuple(stop or ()), window=window, beam=beam, n_best=n_best,
+        length_penalty=length_penalty, length_form=length_form, groups=groups, diversity=diversity, min_tokens=min_tokens,
+        no_repeat=no_repeat, include=tuple(must or ()), exclude=tuple(ban or ()),
     )  # fmt: skip
-    if samples == 1 and not json:
+    if samples == 1 and beam == 1 and n_best == 1 and not json:
         pieces = loaded.stream(prompt, **options)
         typer.echo(prompt, nl=False)
         for piece in pieces:

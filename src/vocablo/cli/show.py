@@ -232,7 +232,8 @@ def generations(value: Any) -> str:
     """Continuations, numbered, with how each one ended."""
     lines = []
     for index, one in enumerate(value, 1):
-        lines.append(f"[{index}] {one.prompt}{one.text}  ({one.finished_by}, {len(one.tokens)} tokens)")
+        score = "" if one.score is None else f", score {one.score:.4f}"
+        lines.append(f"[{index}] {one.prompt}{one.text}  ({one.finished_by}, {len(one.tokens)} tokens{score})")
     return "\n".join(lines)
 
 

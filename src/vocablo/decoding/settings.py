@@ -56,8 +56,10 @@ class DecodeSettings(SamplingSettings):
         chance = [name for name in ("top_k", "top_p", "min_p") if getattr(self, name) is not None]
         if self.temperature != 1:
             chance.insert(0, "temperature")
+        if self.greedy:
+            chance.insert(0, "greedy")
         if self.beam > 1 and chance:
-            raise ValueError(f"beam {self.beam} searches and {chance[0]} is for sampling: leave one of them out")
+            raise ValueError(f"beam {self.beam} searches, {chance[0]} takes token by token: leave one of them out")
         if self.n_best > self.beam:
             raise ValueError(f"n_best {self.n_best} is more than beam {self.beam}: widen the beam")
         if self.beam % self.groups:

@@ -1,7 +1,7 @@
 """Text that a model writes: one protocol for every family, token by token until ``<end>``.
 
 The prompt is read once, for one row; its state is copied for the samples, and every step reads one token of each. Sample
-i of a seed is the same however many samples are drawn beside it.
+i of a seed is the same however many samples are drawn beside it. With a beam, the text is searched for (``decoding/beam``).
 """
 
 from __future__ import annotations
@@ -13,30 +13,44 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from vocablo.base.errors import ConfigError
 from vocablo.base.random import generator
 from vocablo.contract import Fences, LeftModel, Tokens
-from vocablo.decoding.sampling import SamplingSettings, choose
+from vocablo.decoding.beam import Hypothesis, search
+from vocablo.decoding.rules import Rules
+from vocablo.decoding.sampling import choose
+from vocablo.decoding.settings import DecodeSettings
+from vocablo.decoding.start import after_prompts
 from vocablo.decoding.text import StopStrings, TextStream
 from vocablo.inference.reading import asking, device_of, flat, prompt_ids
 from vocablo.text.tokenizer import Tokenizer
 
 
-class GenerateSettings(SamplingSettings):
-    """How much is written, and how each token is chosen (``SamplingSettings``).
+class GenerateSettings(DecodeSettings):
+    """How much is written, and how each token is chosen or the text searched for (``DecodeSettings``).
 
     ``stop``: strings at which a text ends; they aren't part of it. ``window``: when the text outgrows the model's context,
-    its last three quarters of a context are read again and it goes on from there; without it, the text ends.
+    its last three quarters of a context are read again and it goes on from there; without it, the text ends. With a beam
+    there are ``n_best`` texts, and neither samples nor stop strings nor a window.
     """
 
-    max_tokens: int = Field(default=100, ge=1)
     samples: int = Field(default=1, ge=1)
     seed: int = 0
     stop: tuple[str, ...] = ()
     window: bool = False
+
+    @model_validator(mode="after")
+    def _one_way(self) -> GenerateSettings:
+        if self.searches:
+            asked = {"samples": self.samples > 1, "stop": bool(self.stop), "window": self.window}
+            wrong = next((name for name, is_asked in asked.items() if is_asked), None)
+            if wrong is not None:
+                hint = "use n_best" if wrong == "samples" else "it is for texts written token by token"
+                raise ValueError(f"beam {self.beam} and {wrong} don't go together: {hint}")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +60,7 @@ class Generation:
     ``text`` has neither the prompt nor ``<end>`` nor the stop string; ``tokens``, ``ids`` and ``log_probs`` (nats, of the model
     itself: before temperature, penalties and filters) have every token that was generated, ``<end>`` too. ``finished_by``
     is ``end``, ``stop``, ``max_tokens`` or ``context`` (the model reads no more). ``dropped``: how many tokens of the
-    text's beginning the last token was chosen without, because of ``window``.
+    text's beginning the last token was chosen without, because of ``window``. ``score``: what a beam search ranks it by.
     """
 
     prompt: str
@@ -56,6 +70,7 @@ class Generation:
     log_probs: tuple[float, ...]
     finished_by: str
     dropped: int
+    score: float | None = None
 
     @property
     def log_prob(self) -> float:
@@ -66,8 +81,15 @@ class Generation:
 def generate(
     model: LeftModel, tokenizer: Tokenizer, prompt: str, settings: GenerateSettings | None = None
 ) -> list[Generation]:
-    """``settings.samples`` continuations. Raises ConfigError for a prompt over the context, unless ``settings.window``."""
-    writing = _Writing(model, tokenizer, prompt, settings or GenerateSettings())
+    """``settings.samples`` continuations, or the ``n_best`` of a beam, best first.
+
+    Raises ConfigError for a prompt over the context, unless ``settings.window``, and for a beam wider than the vocabulary.
+    """
+    settings = settings or GenerateSettings()
+    settings.fits(model.vocab, tokenizer.end_id)
+    if settings.searches:
+        return _searched(model, tokenizer, prompt, settings)
+    writing = _Writing(model, tokenizer, prompt, settings)
     while writing.going:
         writing.step()
     return [_generation(tokenizer, prompt, one) for one in writing.samples]
@@ -80,6 +102,9 @@ def stream(
     settings = settings or GenerateSettings()
     if settings.samples != 1:
         raise ConfigError(f"Only one sample can be streamed; samples is {settings.samples}.")
+    if settings.searches:
+        raise ConfigError(f"A text is known only when the search ends: beam {settings.beam} can't be streamed.")
+    settings.fits(model.vocab, tokenizer.end_id)
     return _pieces(_Writing(model, tokenizer, prompt, settings))
 
 
@@ -91,6 +116,23 @@ def _pieces(writing: _Writing) -> Iterator[str]:
         if len(sample.text) > shown:
             yield sample.text[shown:]
             shown = len(sample.text)
+
+
+def _searched(model: LeftModel, tokenizer: Tokenizer, prompt: str, settings: GenerateSettings) -> list[Generation]:
+    ids = prompt_ids(model, tokenizer, prompt)
+    with asking(model):
+        (found,) = search(after_prompts(model, [ids], device_of(model)), settings, tokenizer.end_id)
+    before = ids[0 if tokenizer.end_id is None else 1 :]
+    return [_written(tokenizer, prompt, before, one) for one in found]
+
+
+def _written(tokenizer: Tokenizer, prompt: str, before: list[int], found: Hypothesis) -> Generation:
+    """A hypothesis as text."""
+    stream = TextStream(tokenizer.decode, before)
+    words = found.ids[:-1] if found.finished_by == "end" else found.ids
+    text = "".join([*map(stream.feed, words), stream.flush()])
+    tokens = tuple(tokenizer.surface(token) for token in found.ids)
+    return Generation(prompt, text, tokens, found.ids, found.log_probs, found.finished_by, 0, found.score)
 
 
 class _Sample:
@@ -138,6 +180,7 @@ class _Writing:
                 "shorten it, or pass --window (window=True) to go on from its last part."
             )
         before = self.prompt[0 if tokenizer.end_id is None else 1 :]
+        self.rules = Rules(settings, tokenizer.end_id, settings.max_tokens) if settings.constrained else None
         self.samples = [_Sample(number, tokenizer, before, settings) for number in range(settings.samples)]
         self.rows = list(self.samples)
         self.state: Any = None
@@ -151,11 +194,18 @@ class _Writing:
         """One more token of each row."""
         with asking(self.model):
             logits = self._logits().float()
-            chosen = choose(logits, self._history(), self.settings, self._draws())
+            scores = logits if self.rules is None else self._ruled(logits)
+            chosen = choose(scores, self._history(), self.settings, self._draws())
             log_probs = (logits.gather(1, chosen[:, None]).squeeze(1) - logits.logsumexp(1)).tolist()
             for sample, token, log_prob in zip(self.rows, chosen.tolist(), log_probs, strict=True):
                 sample.add(token, log_prob)
             self._keep([number for number, sample in enumerate(self.rows) if not sample.finished_by])
+
+    def _ruled(self, logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
+        """Scores with what may not come ruled out; those of the model stay as they are."""
+        assert self.rules is not None
+        read = torch.tensor([[*self.prompt, *sample.ids] for sample in self.rows], device=self.device)
+        return self.rules.edit(logits.clone(), read, len(self.rows[0].ids))
 
     def _logits(self) -> Float[Tensor, "B V"]:
         """Scores after the last token of each row."""

@@ -18,6 +18,7 @@ from vocablo.inference import score as scoring
 from vocablo.inference.attend import Attention
 from vocablo.inference.generate import GenerateSettings, Generation
 from vocablo.inference.next import NextTokens, NextWords
+from vocablo.inference.phrases import as_tokens
 from vocablo.inference.reading import device_of, flat, prompt_ids
 from vocablo.inference.score import Score
 from vocablo.inference.verbs import Asked
@@ -85,16 +86,18 @@ class LanguageModel(Asked):
         return scoring.perplexity(self.model, self.tokenizer, texts, stride=stride, carry=carry, quiet=quiet)
 
     def generate(self, prompt: str = "", **settings: Any) -> list[Generation]:
-        """Continuations of a prompt; ``settings`` are the fields of ``GenerateSettings``."""
-        return generating.generate(
-            self.model, self.tokenizer, prompt, config.build(GenerateSettings, settings, "generate")
-        )
+        """Continuations of a prompt; ``settings`` are the fields of ``GenerateSettings``.
+
+        ``include``, ``exclude`` and ``prefix`` may be given as text.
+        """
+        return generating.generate(self.model, self.tokenizer, prompt, self._settings(settings))
 
     def stream(self, prompt: str = "", **settings: Any) -> Iterator[str]:
         """One continuation, piece by piece, as it is generated."""
-        return generating.stream(
-            self.model, self.tokenizer, prompt, config.build(GenerateSettings, settings, "generate")
-        )
+        return generating.stream(self.model, self.tokenizer, prompt, self._settings(settings))
+
+    def _settings(self, given: dict[str, Any]) -> GenerateSettings:
+        return config.build(GenerateSettings, as_tokens(self.tokenizer, given), "generate")
 
     def attend(
         self, text: str, *, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None

@@ -18,6 +18,7 @@ from torch import Tensor
 from vocablo.contract import Fences, Tokens
 from vocablo.nn.look import Look, barred
 
+ROOM = 16  # places that a copy has left for what comes next
 FULL = 0.75  # of the sources must still be read, or the others' memory goes
 
 
@@ -91,9 +92,8 @@ class KeyValueCache:
     def _copy(self, chosen: KeyValueCache, rows: Int[Tensor, "B2"]) -> None:
         """What was read of the given rows, into another cache."""
         chosen.lengths = tuple(self.lengths[row] for row in rows.tolist())
-        longest = chosen.longest
-        chosen.keys = [None if x is None else x[:, :longest].index_select(0, rows) for x in self.keys]
-        chosen.values = [None if x is None else x[:, :longest].index_select(0, rows) for x in self.values]
+        chosen.keys = [None if x is None else _picked(x, rows, chosen.longest) for x in self.keys]
+        chosen.values = [None if x is None else _picked(x, rows, chosen.longest) for x in self.values]
 
     def _room(self, layer: int, k: Tensor, fences: Fences) -> tuple[Tensor, Tensor]:
         """The layer's buffers, with room for the new tokens."""
@@ -108,6 +108,13 @@ class KeyValueCache:
                     new[:, : old.shape[1]] = old
             keys, values = self.keys[layer], self.values[layer] = grown
         return keys, values
+
+
+def _picked(buffer: Tensor, rows: Int[Tensor, "B2"], longest: int) -> Tensor:
+    """The first ``longest`` places of some rows, with room for more behind them: a beam picks at every step."""
+    picked = buffer.new_empty(len(rows), longest + ROOM, *buffer.shape[2:])
+    torch.index_select(buffer[:, :longest], 0, rows, out=picked[:, :longest])
+    return picked
 
 
 class SourceCache(KeyValueCache):

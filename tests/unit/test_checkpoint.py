@@ -187,7 +187,7 @@ def reshape(folder):
         (lambda folder: (folder / "config.json").write_text("[]"), r"config\.json is damaged"),
         (lambda folder: (folder / "tokenizer.json").write_text("{}"), r"tokenizer\.json"),
         (lambda folder: edit(folder, model_type=None), "doesn't say its model_type"),
-        (lambda folder: edit(folder, model_type="gpt3"), "did you mean 'gpt2'"),
+        (lambda folder: edit(folder, model_type="gtp2"), "did you mean 'gpt2'"),
         (lambda folder: edit(folder, model_type="vocablo-transformer"), "'vocablo' section"),
         (lambda folder: edit(folder, model_type="vocablo-transformer", vocablo={"format": 99, "config": {}}), "format 99"),
         (lambda folder: edit(folder, model_type="vocablo-rnn", vocablo={"format": 1, "config": {"x": 1}}), "unknown key 'x'"),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vocablo.base.config import build
 from vocablo.base.errors import ConfigError
 from vocablo.landscape._layers import (
     Entry,
@@ -16,8 +15,6 @@ from vocablo.landscape._layers import (
     linear,
     read_keys,
     require,
-    require_same,
-    unknown_keys,
     write_keys,
 )
 from vocablo.models.transformer import Config
@@ -36,7 +33,6 @@ KEYS = {
     "layer_norm_eps": Key("norm.eps", 1e-12),
     "tie_word_embeddings": Key("head.tied", True),
 }
-Reader = Callable[[Mapping[str, Any], Collection[str]], tuple[Config, list[str]]]
 REQUIRED = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
 
 
@@ -68,35 +64,11 @@ def read(
     return fields
 
 
-def number(theirs: Mapping[str, Any], key: str, default: int, what: str) -> int:
-    """A whole number of theirs that is reckoned with before our fields check it. Raises ConfigError for anything else."""
-    value = theirs.get(key, default)
-    if not isinstance(value, int) or value < 0:
-        raise ConfigError(f"{what}'s {key} has to be a whole number; it is {value!r}.")
-    return value
-
-
-def made(
-    fields: dict[str, Any], theirs: Mapping[str, Any], known: Collection[str], what: str
-) -> tuple[Config, list[str]]:
-    """The configuration, and their keys that nobody knows."""
-    return build(Config, fields, f"{what}'s configuration"), unknown_keys(theirs, known)
-
-
 def write(config: Config, keys: Mapping[str, Key], activation: str = "hidden_act") -> dict[str, Any]:
     """Their configuration, as far as the keys say it."""
     theirs = write_keys(config, keys) | {activation: activation_to(config.feed_forward.activation)}
     if "intermediate_size" in keys:
         theirs["intermediate_size"] = config.feed_forward.width or 4 * config.stack.width
-    return theirs
-
-
-def checked(
-    config: Config, theirs: dict[str, Any], read_again: Reader, entries: list[Entry], what: str
-) -> dict[str, Any]:
-    """``theirs``, once it is sure that it says ``config`` when it is read again. Raises ConfigError otherwise."""
-    names = {name for entry in entries for name in entry.names}
-    require_same(config, read_again(theirs, names)[0], what)
     return theirs
 
 

@@ -43,13 +43,15 @@ ACTIVATIONS = {
 class Entry:
     """One tensor under their name and ours; several of theirs are joined along the first dimension into one of ours.
 
-    ``transposed``: theirs is [in, out], ours [out, in]. ``optional``: where it is absent, the configuration says it (a
-    fixed table).
+    ``transposed``: theirs is [in, out], ours [out, in]. ``per_head``: theirs has query, key and value of one head after
+    another, this many; ours all queries first. ``optional``: where it is absent, the configuration says it (a fixed
+    table); without a name, it never is stored.
     """
 
     theirs: str | tuple[str, ...]
     ours: str
     transposed: bool = False
+    per_head: int = 0
     optional: bool = False
 
     @property
@@ -96,6 +98,11 @@ def joined(theirs: Sequence[str], ours: str) -> tuple[Entry, Entry]:
         Entry(tuple(f"{name}.weight" for name in theirs), f"{ours}.weight"),
         Entry(tuple(f"{name}.bias" for name in theirs), f"{ours}.bias"),
     )
+
+
+def unstored(ours: str) -> Entry:
+    """A fixed table of ours that their files don't hold."""
+    return Entry((), ours, optional=True)
 
 
 def canonical(tensors: Mapping[str, Any], layout: ModuleType) -> dict[str, Any]:
@@ -146,11 +153,14 @@ def to_theirs(tensors: Mapping[str, Tensor], entries: Iterable[Entry]) -> dict[s
     result: dict[str, Tensor] = {}
     seen: set[str] = set()
     for entry in entries:
+        if not entry.names:
+            continue
         ours = tensors[entry.ours].clone() if entry.ours in seen else tensors[entry.ours]  # no two tensors share memory
         seen.add(entry.ours)
         parts = ours.chunk(len(entry.names))
         result |= {
-            name: _turned(part, entry.transposed).contiguous() for name, part in zip(entry.names, parts, strict=True)
+            name: _turned(_by_head(part, entry.per_head), entry.transposed).contiguous()
+            for name, part in zip(entry.names, parts, strict=True)
         }
     return result
 
@@ -173,7 +183,12 @@ def check_shapes(tensors: Mapping[str, Tensor], entries: Iterable[Entry], wanted
 
 def _from_theirs(parts: Sequence[Tensor], entry: Entry) -> Tensor:
     turned = [_turned(part, entry.transposed) for part in parts]
-    return turned[0] if len(turned) == 1 else torch.cat(turned)
+    ours = turned[0] if len(turned) == 1 else torch.cat(turned)
+    return ours.unflatten(0, (entry.per_head, 3, -1)).transpose(0, 1).flatten(0, 2) if entry.per_head else ours
+
+
+def _by_head(ours: Tensor, heads: int) -> Tensor:
+    return ours.unflatten(0, (3, heads, -1)).transpose(0, 1).flatten(0, 2) if heads else ours
 
 
 def _turned(tensor: Tensor, transposed: bool) -> Tensor:
@@ -204,17 +219,22 @@ def write_keys(config: BaseModel, keys: Mapping[str, Key]) -> dict[str, Any]:
     return written
 
 
-def activation_from(theirs: Mapping[str, Any], key: str, default: str, what: str) -> str:
+def activation_from(
+    theirs: Mapping[str, Any], key: str, default: str, what: str, known: Mapping[str, str] = ACTIVATIONS
+) -> str:
     """Our name of the activation that a key names. Raises ConfigError for one that isn't known here."""
     name = str(theirs.get(key, default))
-    if name not in ACTIVATIONS:
-        raise ConfigError(f"{what}'s {key} {name!r} isn't known here{nearest(name, ACTIVATIONS)}")
-    return ACTIVATIONS[name]
+    if name not in known:
+        raise ConfigError(f"{what}'s {key} {name!r} isn't known here{nearest(name, known)}")
+    return known[name]
 
 
-def activation_to(ours: str) -> str:
-    """The name of an activation as it is written."""
-    return next(theirs for theirs, name in ACTIVATIONS.items() if name == ours)
+def activation_to(ours: str, known: Mapping[str, str] = ACTIVATIONS) -> str:
+    """The name of an activation as it is written. Raises ConfigError for one that they haven't."""
+    found = next((theirs for theirs, name in known.items() if name == ours), None)
+    if found is None:
+        raise ConfigError(f"This layout has no name for the activation {ours!r}.")
+    return found
 
 
 def unknown_keys(theirs: Mapping[str, Any], known: Iterable[str]) -> list[str]:

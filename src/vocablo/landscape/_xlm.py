@@ -7,6 +7,7 @@ from typing import Any
 
 from vocablo.base.errors import ConfigError
 from vocablo.landscape import _encoders as encoders
+from vocablo.landscape._config import number
 from vocablo.landscape._layers import Entry, Key, expand, joined, linear, require
 from vocablo.models.transformer import Config
 
@@ -50,7 +51,7 @@ WEIGHTS = (
 def read(theirs: Mapping[str, Any], names: Any, what: str, keys: Mapping[str, Key] = KEYS) -> dict[str, Any]:
     """Our fields. Raises ConfigError for what we can't compute."""
     require(theirs, REQUIRED, f"{what}'s configuration")
-    languages = encoders.number(theirs, "n_langs", 1, what)
+    languages = number(theirs, "n_langs", 1, what)
     if theirs.get("use_lang_emb", True) and languages > 1:
         raise ConfigError(
             f"{what}'s language embeddings (use_lang_emb with n_langs {languages}) can't be followed here."

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from vocablo.landscape import _encoders as encoders
+from vocablo.landscape._config import checked, made
 from vocablo.landscape._encoders import REQUIRED
 from vocablo.landscape._heads import HeadMap
 from vocablo.landscape._layers import Entry, Key, linear
@@ -62,12 +63,12 @@ def config_from(theirs: Mapping[str, Any], names: Collection[str]) -> tuple[Conf
     if BIAS not in names:
         fields["head"] = None
     fields["pooler"] = "albert.pooler.weight" in names
-    return encoders.made(fields, theirs, {*KEYS, *ALBERT_REQUIRED, *IRRELEVANT, "hidden_act"}, "ALBERT")
+    return made(fields, theirs, {*KEYS, *ALBERT_REQUIRED, *IRRELEVANT, "hidden_act"}, "ALBERT")
 
 
 def config_to(config: Config) -> dict[str, Any]:
     """Their configuration. Raises ConfigError naming the fields that ALBERT's layout can't say."""
-    return encoders.checked(config, encoders.write(config, KEYS), config_from, entries(config), "ALBERT")
+    return checked(config, encoders.write(config, KEYS), config_from, entries(config), "ALBERT")
 
 
 def entries(config: Config) -> list[Entry]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from vocablo.landscape import _encoders as encoders
+from vocablo.landscape._config import checked, made
 from vocablo.landscape._encoders import REQUIRED
 from vocablo.landscape._heads import HeadMap
 from vocablo.landscape._layers import Entry, expand
@@ -37,13 +38,13 @@ def config_from(theirs: Mapping[str, Any], names: Collection[str]) -> tuple[Conf
     """Our configuration, and their keys that we don't know. Raises ConfigError for what we can't compute."""
     fields = encoders.read(theirs, KEYS, REQUIRED, "BertGeneration") | {"head": None}
     known = {*KEYS, *REQUIRED, "hidden_act", "tie_word_embeddings"}
-    return encoders.made(fields, theirs, known, "BertGeneration")
+    return made(fields, theirs, known, "BertGeneration")
 
 
 def config_to(config: Config) -> dict[str, Any]:
     """Their configuration. Raises ConfigError naming the fields that BertGeneration's layout can't say."""
     theirs = encoders.write(config, KEYS)
-    return encoders.checked(config, theirs, config_from, entries(config), "BertGeneration")
+    return checked(config, theirs, config_from, entries(config), "BertGeneration")
 
 
 def entries(config: Config) -> list[Entry]:

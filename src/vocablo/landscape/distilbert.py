@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from vocablo.landscape import _encoders as encoders
+from vocablo.landscape._config import checked, made
 from vocablo.landscape._heads import HeadMap
 from vocablo.landscape._layers import Entry, Key, expand
 from vocablo.models.transformer import Config
@@ -51,7 +52,7 @@ def config_from(theirs: Mapping[str, Any], names: Collection[str]) -> tuple[Conf
     fields["position"] |= {"kind": "sinusoidal" if theirs.get("sinusoidal_pos_embds") else "learned"}
     if BIAS not in names:
         fields["head"] = None
-    return encoders.made(fields, theirs, {*KEYS, *IRRELEVANT, "activation", "sinusoidal_pos_embds"}, "DistilBERT")
+    return made(fields, theirs, {*KEYS, *IRRELEVANT, "activation", "sinusoidal_pos_embds"}, "DistilBERT")
 
 
 def config_to(config: Config) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def config_to(config: Config) -> dict[str, Any]:
     theirs = encoders.write(config, KEYS, "activation")
     theirs |= {"hidden_dim": config.feed_forward.width or 4 * config.stack.width}
     theirs |= {"sinusoidal_pos_embds": config.position.kind == "sinusoidal"}
-    return encoders.checked(config, theirs, config_from, entries(config), "DistilBERT")
+    return checked(config, theirs, config_from, entries(config), "DistilBERT")
 
 
 def entries(config: Config) -> list[Entry]:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from vocablo.landscape import _encoders as encoders
+from vocablo.landscape._config import checked, made
 from vocablo.landscape._encoders import REQUIRED
 from vocablo.landscape._heads import HeadMap
 from vocablo.landscape._layers import Entry, expand, linear
@@ -51,13 +52,13 @@ def config_from(theirs: Mapping[str, Any], names: Collection[str]) -> tuple[Conf
     fields["head"] |= {"activation": "gelu"}  # whatever hidden_act says
     if BIAS not in names:
         fields["head"] = None
-    return encoders.made(fields, theirs, {*KEYS, *REQUIRED, *IRRELEVANT, "hidden_act", "embedding_size"}, "ELECTRA")
+    return made(fields, theirs, {*KEYS, *REQUIRED, *IRRELEVANT, "hidden_act", "embedding_size"}, "ELECTRA")
 
 
 def config_to(config: Config) -> dict[str, Any]:
     """Their configuration. Raises ConfigError naming the fields that ELECTRA's layout can't say."""
     theirs = encoders.write(config, KEYS) | {"embedding_size": config.embed.width or config.stack.width}
-    return encoders.checked(config, theirs, config_from, entries(config), "ELECTRA")
+    return checked(config, theirs, config_from, entries(config), "ELECTRA")
 
 
 def entries(config: Config) -> list[Entry]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from vocablo.landscape import _encoders as encoders
 from vocablo.landscape import _xlm
+from vocablo.landscape._config import checked, made
 from vocablo.landscape._heads import HeadMap
 from vocablo.landscape._layers import Key
 from vocablo.landscape._xlm import IGNORED, OUTSIDE, PREFIX, entries, implied
@@ -25,10 +25,10 @@ def config_from(theirs: Mapping[str, Any], names: Collection[str]) -> tuple[Conf
     """Our configuration, and their keys that we don't know. Raises ConfigError for what we can't compute."""
     fields = _xlm.read(theirs, names, "FlauBERT", KEYS)
     fields["norm"] |= {"place": "pre" if theirs.get("pre_norm") else "post"}
-    return encoders.made(fields, theirs, {*_xlm.KNOWN, "layerdrop", "pre_norm"}, "FlauBERT")
+    return made(fields, theirs, {*_xlm.KNOWN, "layerdrop", "pre_norm"}, "FlauBERT")
 
 
 def config_to(config: Config) -> dict[str, Any]:
     """Their configuration. Raises ConfigError naming the fields that FlauBERT's layout can't say."""
     theirs = _xlm.write(config, KEYS) | {"pre_norm": config.norm.place == "pre"}
-    return encoders.checked(config, theirs, config_from, entries(config), "FlauBERT")
+    return checked(config, theirs, config_from, entries(config), "FlauBERT")

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from vocablo.landscape import _encoders as encoders
+from vocablo.landscape._config import checked, made
 from vocablo.landscape._encoders import REQUIRED
 from vocablo.landscape._heads import HeadMap
 from vocablo.landscape._layers import Entry, expand, linear
@@ -45,12 +46,12 @@ def config_from(theirs: Mapping[str, Any], names: Collection[str]) -> tuple[Conf
     if BIAS not in names:
         fields["head"] = None
     fields["pooler"] = "bert.pooler.dense.weight" in names
-    return encoders.made(fields, theirs, {*KEYS, *REQUIRED, "hidden_act"}, "Megatron-BERT")
+    return made(fields, theirs, {*KEYS, *REQUIRED, "hidden_act"}, "Megatron-BERT")
 
 
 def config_to(config: Config) -> dict[str, Any]:
     """Their configuration. Raises ConfigError naming the fields that Megatron-BERT's layout can't say."""
-    return encoders.checked(config, encoders.write(config, KEYS), config_from, entries(config), "Megatron-BERT")
+    return checked(config, encoders.write(config, KEYS), config_from, entries(config), "Megatron-BERT")
 
 
 def entries(config: Config) -> list[Entry]:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from vocablo.landscape import _encoders as encoders
+from vocablo.landscape._config import checked, made, number
 from vocablo.landscape._encoders import REQUIRED
 from vocablo.landscape._heads import HeadMap
 from vocablo.landscape._layers import Entry, expand, linear
@@ -42,21 +43,21 @@ IGNORED = (r"mpnet\.embeddings\.position_ids",)
 def config_from(theirs: Mapping[str, Any], names: Collection[str]) -> tuple[Config, list[str]]:
     """Our configuration, and their keys that we don't know. Raises ConfigError for what we can't compute."""
     fields = encoders.read(theirs, KEYS, MPNET_REQUIRED, "MPNet")
-    longest = encoders.number(theirs, "max_position_embeddings", 512, "MPNet") - PAD - 1
+    longest = number(theirs, "max_position_embeddings", 512, "MPNet") - PAD - 1
     fields["position"] = {"offset": PAD + 1, "max": longest, "buckets": 32, "distance": 128}
     fields["head"] |= {"activation": "gelu"}  # whatever hidden_act says
     if BIAS not in names:
         fields["head"] = None
     fields["pooler"] = "mpnet.pooler.dense.weight" in names
     known = {*KEYS, *MPNET_REQUIRED, "hidden_act", "max_position_embeddings"}
-    return encoders.made(fields, theirs, known, "MPNet")
+    return made(fields, theirs, known, "MPNet")
 
 
 def config_to(config: Config) -> dict[str, Any]:
     """Their configuration. Raises ConfigError naming the fields that MPNet's layout can't say."""
     theirs = encoders.write(config, KEYS)
     theirs |= {"max_position_embeddings": config.position.max + PAD + 1, "pad_token_id": PAD}
-    return encoders.checked(config, theirs, config_from, entries(config), "MPNet")
+    return checked(config, theirs, config_from, entries(config), "MPNet")
 
 
 def entries(config: Config) -> list[Entry]:

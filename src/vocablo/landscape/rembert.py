@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from vocablo.landscape import _encoders as encoders
+from vocablo.landscape._config import checked, made
 from vocablo.landscape._encoders import REQUIRED
 from vocablo.landscape._heads import HeadMap
 from vocablo.landscape._layers import Entry, Key, expand, linear
@@ -50,13 +51,13 @@ def config_from(theirs: Mapping[str, Any], names: Collection[str]) -> tuple[Conf
         fields["head"] = None
     fields["pooler"] = "rembert.pooler.dense.weight" in names
     known = {*KEYS, *REMBERT_REQUIRED, "hidden_act", "classifier_dropout_prob"}
-    return encoders.made(fields, theirs, known, "RemBERT")
+    return made(fields, theirs, known, "RemBERT")
 
 
 def config_to(config: Config) -> dict[str, Any]:
     """Their configuration. Raises ConfigError naming the fields that RemBERT's layout can't say."""
     theirs = encoders.write(config, KEYS) | {"tie_word_embeddings": False}
-    return encoders.checked(config, theirs, config_from, entries(config), "RemBERT")
+    return checked(config, theirs, config_from, entries(config), "RemBERT")
 
 
 def entries(config: Config) -> list[Entry]:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from vocablo.landscape import _encoders as encoders
+from vocablo.landscape._config import checked, made, number
 from vocablo.landscape._encoders import REQUIRED
 from vocablo.landscape._heads import HeadMap
 from vocablo.landscape._layers import Entry, expand, linear
@@ -36,15 +37,15 @@ IGNORED = (r"roberta\.embeddings\.(position_ids|token_type_ids)",)
 def config_from(theirs: Mapping[str, Any], names: Collection[str]) -> tuple[Config, list[str]]:
     """Our configuration, and their keys that we don't know. Raises ConfigError for what we can't compute."""
     fields = encoders.read(theirs, ROBERTA_KEYS, REQUIRED, "RoBERTa")
-    offset = encoders.number(theirs, "pad_token_id", 1, "RoBERTa") + 1
-    rows = encoders.number(theirs, "max_position_embeddings", 512, "RoBERTa")
+    offset = number(theirs, "pad_token_id", 1, "RoBERTa") + 1
+    rows = number(theirs, "max_position_embeddings", 512, "RoBERTa")
     fields["position"] = {"offset": offset, "max": rows - offset}
     fields["head"] |= {"activation": "gelu"}  # whatever hidden_act says
     if BIAS not in names:
         fields["head"] = None
     fields["pooler"] = "roberta.pooler.dense.weight" in names
     known = {*ROBERTA_KEYS, *REQUIRED, "hidden_act", "max_position_embeddings"}
-    return encoders.made(fields, theirs, known, "RoBERTa")
+    return made(fields, theirs, known, "RoBERTa")
 
 
 def config_to(config: Config) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def config_to(config: Config) -> dict[str, Any]:
     offset = config.position.offset
     theirs = encoders.write(config, ROBERTA_KEYS)
     theirs |= {"pad_token_id": offset - 1, "max_position_embeddings": config.position.max + offset}
-    return encoders.checked(config, theirs, config_from, entries(config), "RoBERTa")
+    return checked(config, theirs, config_from, entries(config), "RoBERTa")
 
 
 def entries(config: Config) -> list[Entry]:

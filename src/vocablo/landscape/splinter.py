@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from vocablo.landscape import _encoders as encoders
+from vocablo.landscape._config import checked, made
 from vocablo.landscape._encoders import KEYS, REQUIRED
 from vocablo.landscape._heads import HeadMap
 from vocablo.landscape._layers import Entry, expand
@@ -33,13 +34,13 @@ LEFT_OUT = (r"splinter_qass\..*",)
 def config_from(theirs: Mapping[str, Any], names: Collection[str]) -> tuple[Config, list[str]]:
     """Our configuration, and their keys that we don't know. Raises ConfigError for what we can't compute."""
     fields = encoders.read(theirs, SPLINTER_KEYS, REQUIRED, "Splinter") | {"head": None}
-    return encoders.made(fields, theirs, {*KEYS, *REQUIRED, *IRRELEVANT, "hidden_act"}, "Splinter")
+    return made(fields, theirs, {*KEYS, *REQUIRED, *IRRELEVANT, "hidden_act"}, "Splinter")
 
 
 def config_to(config: Config) -> dict[str, Any]:
     """Their configuration. Raises ConfigError naming the fields that Splinter's layout can't say."""
     theirs = encoders.write(config, SPLINTER_KEYS)
-    return encoders.checked(config, theirs, config_from, entries(config), "Splinter")
+    return checked(config, theirs, config_from, entries(config), "Splinter")
 
 
 def entries(config: Config) -> list[Entry]:

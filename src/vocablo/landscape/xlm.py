@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from vocablo.landscape import _encoders as encoders
 from vocablo.landscape import _xlm
+from vocablo.landscape._config import checked, made
 from vocablo.landscape._heads import HeadMap
 from vocablo.landscape._xlm import IGNORED, OUTSIDE, PREFIX, entries, implied
 from vocablo.models.transformer import Config
@@ -24,9 +24,9 @@ __all__ = ["ARCHITECTURES", "FAMILY", "HEADS", "IGNORED", "OUTSIDE", "PREFIX", "
 
 def config_from(theirs: Mapping[str, Any], names: Collection[str]) -> tuple[Config, list[str]]:
     """Our configuration, and their keys that we don't know. Raises ConfigError for what we can't compute."""
-    return encoders.made(_xlm.read(theirs, names, "XLM"), theirs, _xlm.KNOWN, "XLM")
+    return made(_xlm.read(theirs, names, "XLM"), theirs, _xlm.KNOWN, "XLM")
 
 
 def config_to(config: Config) -> dict[str, Any]:
     """Their configuration. Raises ConfigError naming the fields that XLM's layout can't say."""
-    return encoders.checked(config, _xlm.write(config), config_from, entries(config), "XLM")
+    return checked(config, _xlm.write(config), config_from, entries(config), "XLM")

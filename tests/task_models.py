@@ -2,11 +2,16 @@
 
 import torch
 
-from tiny_models import bert, gpt, kind, lstm, wordpieces
+from tiny_models import bert, bilstm, gpt, kind, lstm, wordpieces
 from vocablo.tasks._fitting import fitted
 from vocablo.tasks._reading import Reader, ReadSettings
 
-FAMILIES = {"bert": (bert, wordpieces), "gpt": (gpt, lambda: kind("bpe")), "lstm": (lstm, lambda: kind("word"))}
+FAMILIES = {
+    "bert": (bert, wordpieces),
+    "gpt": (gpt, lambda: kind("bpe")),
+    "lstm": (lstm, lambda: kind("word")),
+    "bilstm": (bilstm, lambda: kind("word")),
+}
 
 
 def started(family, *, pooler=True, **settings):

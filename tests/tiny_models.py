@@ -51,6 +51,12 @@ def lstm(vocab, *, std=0.4, seed=0):
     return _spread(rnn.build(rnn.config_for("lstm", "tiny", vocab, 32, changes)), std, seed)
 
 
+def bilstm(vocab, *, std=0.4, seed=0):
+    """The same read from both ends, its states as wide as the other's."""
+    changes = {"stack": {"layers": 1, "width": 6}, "embed": {"width": 12}}
+    return _spread(rnn.build(rnn.config_for("bilstm", "tiny", vocab, 32, changes)), std, seed)
+
+
 def counted(tokenizer, texts=TEXTS):
     """A trigram model of the texts."""
     model = ngram.build(ngram.config_for("ngram", "mini", tokenizer.size, 32, {}))

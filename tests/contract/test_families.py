@@ -18,7 +18,12 @@ FILES = registry.owners(MODELS, "FAMILIES")
 FAMILIES = sorted(FILES)
 CONTEXT = 16
 CONTRACTS = {"left": LeftModel, "both": BothModel}
-BOTH = ["bert"]  # families that read both ways; the test of the contract finds one that is missing here
+BOTH = [
+    "bert",
+    "bigru",
+    "bilstm",
+    "birnn",
+]  # families that read both ways; the test of the contract finds one that is missing here
 WORDS = ["word-vectors"]  # read no sequences: see tests/unit/test_word_vectors.py
 DOCUMENTS = ["han"]  # predict no tokens: see tests/unit/test_han.py
 PAIRS = ["transformer"]  # read a source and a target: see test_source_target.py

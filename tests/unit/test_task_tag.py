@@ -22,7 +22,8 @@ LONG = TaggedExample("0", tuple(f"gato{'.' * (i % 3)}" for i in range(60)), ("O"
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_word_is_told_at_its_first_token_or_read_from_the_left_at_its_last(family):
     _, reader = started(family, pooler=False)
-    tokenizer, last = reader.tokenizer, family != "bert"
+    tokenizer, last = reader.tokenizer, reader.reads == "left"
+    before, behind = map(len, reader.template.alone.specials)
     examples = [TaggedExample("0", ("¡", "piñones", "y", "queso", "!")), TaggedExample("1", ("luna",))]
     for window, example in zip(windows(reader, examples, 0, last=last, where="here"), examples, strict=True):
         ids = window.framed[0]
@@ -30,10 +31,10 @@ def test_a_word_is_told_at_its_first_token_or_read_from_the_left_at_its_last(fam
         ends = [*window.at[1:], None]
         for word, (at, end) in enumerate(zip(window.at, ends, strict=True)):
             if last:
-                begin = 1 if word == 0 else window.at[word - 1] + 1
+                begin = before if word == 0 else window.at[word - 1] + 1
                 spelled = tokenizer.decode(ids[begin : at + 1])
             else:
-                spelled = tokenizer.decode(ids[at : end or len(ids) - 1])
+                spelled = tokenizer.decode(ids[at : end or len(ids) - behind])
             assert spelled.replace(" ", "") in (example.words[word], "<unk>"), "a word's tokens, and no others"
 
 

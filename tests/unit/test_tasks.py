@@ -11,9 +11,11 @@ from tiny_models import bert, counted, gpt, kind
 from vocablo.base.errors import ConfigError, DataError
 from vocablo.contract import Tokens
 from vocablo.data.examples import TextExample
+from vocablo.models import rnn
 from vocablo.tasks import classify
 from vocablo.tasks._fitting import check_family, fitted, grown
 from vocablo.tasks._lesson import Lesson
+from vocablo.tasks._reading import Reader, ReadSettings
 from vocablo.tasks._task import passes
 
 
@@ -31,7 +33,7 @@ def test_a_fitted_model_gives_the_states_of_the_model_it_was(family):
     with torch.no_grad():
         torch.testing.assert_close(after.eval()(tokens).states, before(tokens).states)
     added = grown_tokenizer.size - tokenizer.size
-    assert added == (0 if family == "bert" else 2), "the delimiter and the extract token"
+    assert added == {"bert": 0, "bilstm": 1}.get(family, 2), "the delimiter and the extract token"
     assert after.vocab == grown_tokenizer.size
     assert grown_tokenizer.encode("el gato").ids == tokenizer.encode("el gato").ids
 
@@ -89,7 +91,7 @@ def test_frames_from_the_left_are_those_of_gpt_1():
     assert not any(segments)
 
 
-@pytest.mark.parametrize("pooling", ["first", "last", "mean", "auto"])
+@pytest.mark.parametrize("pooling", ["first", "last", "mean", "max", "attention", "han", "auto"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_batch_is_its_examples_alone(family, pooling):
     examples = texts(9, pairs=True)
@@ -99,6 +101,44 @@ def test_a_batch_is_its_examples_alone(family, pooling):
         (alone,) = task.predict(model, heads, [example])
         assert alone.probs == pytest.approx(one.probs, abs=1e-5)
         assert one.id == example.id
+
+
+def test_a_bilstm_reads_texts_as_they_are_and_ends_where_each_direction_ends():
+    model, task, heads = learner("bilstm", texts(3), pooling="last")
+    reader, ids = task.reader, task.reader.tokenizer.encode("el gato").ids
+    assert reader.single(ids, "here")[0][0] == ids
+    assert reader.pair(ids, ids[:1], "here")[0][0] == [*ids, reader.tokenizer.sep_id, ids[0]]
+    hidden = reader.read(model, heads, Tokens.of([ids]))
+    half = model.config.stack.width
+    torch.testing.assert_close(hidden.pooled[0], torch.cat([hidden.states[-1, :half], hidden.states[0, half:]]))
+    with pytest.raises(DataError, match="example 4 has no tokens: leave it out"):
+        reader.single([], "here: example 4")
+
+
+def test_a_pooling_that_has_no_use_is_refused():
+    with pytest.raises(ConfigError, match=r"no pooler: take read.pooling last"):
+        started("bilstm", pooling="pooler")
+    with pytest.raises(ConfigError, match=r"Features have no pooler"):
+        started("bert", pooling="pooler", features="last")
+    with pytest.raises(ConfigError, match=r"tells of its tokens: leave it out"):
+        started("bert", pooler=False, pooling="max")[1].heads(whole=False)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("features", ["embeddings", "last"])
+def test_features_are_as_wide_as_the_layer_that_they_read(family, features):
+    """An LSTM's embeddings may be narrower than its states."""
+    if "lstm" in family:
+        changes = {"stack": {"layers": 1, "width": 9}, "embed": {"width": 7}}
+        model = rnn.build(rnn.config_for(family, "tiny", 30, 32, changes))
+        model, tokenizer = fitted(model, kind("word"), pooler=False)
+        reader = Reader(model.eval(), tokenizer, ReadSettings(features=features, pooling="max"))
+    else:
+        model, reader = started(family, pooler=False, features=features, pooling="max")
+    tokens = Tokens.of([[3, 5, 4], [5]])
+    hidden = reader.read(model, reader.heads(), tokens)
+    assert hidden.states.shape == (4, reader.width)
+    torch.testing.assert_close(hidden.pooled[0], hidden.states[:3].amax(0))
 
 
 def test_mean_pooling_is_the_mean_of_the_states():

@@ -67,7 +67,7 @@ def of_word_in_text(reader: Reader, examples: Sequence[TextExample], where: str)
     """A row for each text: the mean of the tokens of the word that ``pair`` names, where it stands first in the text."""
     reader.check(pair=False)
     framed, places, cut = [], [], []
-    before = len(reader.template.alone.specials[0])
+    before, behind = map(len, reader.template.alone.specials)
     for example in examples:
         found = re.search(rf"(?<!\w){re.escape(example.pair or '')}(?!\w)", example.text, re.IGNORECASE)
         if not example.pair or found is None:
@@ -78,7 +78,7 @@ def of_word_in_text(reader: Reader, examples: Sequence[TextExample], where: str)
         at = np.flatnonzero(inside) + before
         framed.append(made)
         cut.append(short)
-        places.append(at[at < len(made[0]) - 1])
+        places.append(at[at < len(made[0]) - behind])
     return _one_each(Encoded.of(framed, cut=cut), places, examples, where)
 
 

@@ -5,11 +5,18 @@
 The state goes in and out of ``forward``, so a stream can be read in pieces (truncated back-propagation), and one step of
 generation costs the same however long the text is. Zaremba's models are ``stack.uniform = 0.1`` with 200 or 650 units (0.05)
 or 1500 (0.04), two layers, and dropout on the embedding, between the layers and on the output.
+
+The same layers read from both ends (Schuster & Paliwal 1997; Graves & Schmidhuber 2005) make an encoder, of which the state
+of a token has seen its whole sequence:
+
+    h_t = [forward(x_1 .. x_t); backward(x_T .. x_t)]
+
+It is read by classifiers and taggers, and an output layer on it tells the words that its input hides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from jaxtyping import Float, Int
@@ -22,13 +29,21 @@ from vocablo.base.errors import ConfigError, nearest
 from vocablo.contract import Hidden, Tokens
 from vocablo.nn.dropout import Dropout
 from vocablo.nn.head import target_log_probs
-from vocablo.nn.recurrent import RecurrentStack, RecurrentState
+from vocablo.nn.recurrent import RecurrentStack, RecurrentState, TwoWayStack
 
 FAMILIES = {
     "rnn": "Elman's recurrent network",
     "gru": "recurrent network with gated units (GRU)",
     "lstm": "recurrent network with long short-term memory (LSTM)",
+    "birnn": "Elman's recurrent network, read from both ends",
+    "bigru": "GRU read from both ends",
+    "bilstm": "LSTM read from both ends (BiLSTM)",
 }
+FINETUNE = {
+    "tokenizer": "word",
+    "lr": 2e-3,
+    "epochs": 5,
+}  # of fresh weights for a task, where nothing else is asked for
 SIZES = {
     "tiny": {"embed": {"width": 128}, "stack": {"layers": 1, "width": 128}},
     "mini": {"embed": {"width": 200}, "stack": {"layers": 2, "width": 200}},
@@ -48,9 +63,13 @@ class Embed(Settings):
 
 
 class Stack(Settings):
-    """The recurrent layers. ``uniform`` starts every weight and bias in U(-u, u), as Zaremba does; None: torch's own way."""
+    """The recurrent layers. ``uniform`` starts every weight and bias in U(-u, u), as Zaremba does; None: torch's own way.
+
+    ``bidirectional`` reads from both ends, with ``width`` units for each direction.
+    """
 
     kind: Literal["elman", "gru", "lstm"] = "lstm"
+    bidirectional: bool = False
     layers: int = Field(default=2, ge=1)
     width: int = Field(default=384, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -64,20 +83,32 @@ class Head(Settings):
 
 
 class Config(Settings):
-    """All that defines a recurrent language model."""
+    """All that defines a recurrent network. ``head`` None: no output layer (read from both ends, and kept for its states)."""
 
     embed: Embed
     stack: Stack = Stack()
-    head: Head = Head()
+    head: Head | None = Head()
+
+    @property
+    def input_width(self) -> int:
+        """Of what the first layer reads."""
+        return self.embed.width
+
+    @property
+    def width(self) -> int:
+        """Of the states that come out."""
+        return self.stack.width * (2 if self.stack.bidirectional else 1)
 
     @model_validator(mode="after")
     def _ties(self) -> Config:
+        if self.head is None:
+            if not self.stack.bidirectional:
+                raise ValueError("head: a network that reads from the left is a language model and has an output layer")
+            return self
         if self.head.tied and self.embed.frozen:
             raise ValueError("head.tied and embed.frozen exclude each other: the output layer has to learn")
-        if self.head.tied and self.embed.width != self.stack.width:
-            raise ValueError(
-                f"head.tied needs embed.width {self.embed.width} and stack.width {self.stack.width} to be equal"
-            )
+        if self.head.tied and self.embed.width != self.width:
+            raise ValueError(f"head.tied needs embed.width {self.embed.width} to be the states' width {self.width}")
         return self
 
 
@@ -88,23 +119,40 @@ def config_for(family: str, size: str, vocab: int, context: int, changes: Mappin
     """
     if size not in SIZES:
         raise ConfigError(f"{family} has no size {size!r}{nearest(size, SIZES)}")
-    kind = "elman" if family == "rnn" else family
+    one_way = family.removeprefix("bi")
+    shape = {"kind": "elman" if one_way == "rnn" else one_way, "bidirectional": one_way != family}
     rest = {key: value for key, value in changes.items() if key != "dropout"}
     layers: list[tuple[str, Mapping[str, Any]]] = [("size", SIZES[size])]
     if "dropout" in changes:
         layers.append(("dropout", {"stack": {"dropout": changes["dropout"]}}))
-    layers += [("given", {"embed": {"vocab": vocab}, "stack": {"kind": kind}}), ("model", rest)]
+    layers += [("given", {"embed": {"vocab": vocab}, "stack": shape}), ("model", rest)]
     return build_settings(Config, merge(layers)[0], "model")
 
 
 def family_of(config: Config) -> str:
     """The family that a configuration belongs to."""
-    return "rnn" if config.stack.kind == "elman" else config.stack.kind
+    kind = "rnn" if config.stack.kind == "elman" else config.stack.kind
+    return f"bi{kind}" if config.stack.bidirectional else kind
 
 
-def build(config: Config) -> RecurrentLM:
+def build(config: Config) -> RecurrentLM | RecurrentEncoder:
     """A model with fresh weights from torch's current random state."""
-    return RecurrentLM(config)
+    return RecurrentEncoder(config) if config.stack.bidirectional else RecurrentLM(config)
+
+
+def _start(model: RecurrentLM | RecurrentEncoder) -> None:
+    """Fresh weights, ties, and what training leaves alone, once all modules are there."""
+    config = model.config
+    if config.stack.uniform is not None:
+        for parameter in model.parameters():
+            nn.init.uniform_(parameter, -config.stack.uniform, config.stack.uniform)
+    else:
+        nn.init.normal_(model.tokens.weight, std=config.embed.width**-0.5)
+        if model.head is not None:
+            nn.init.zeros_(model.head.bias)
+    if model.head is not None and config.head is not None and config.head.tied:
+        model.head.weight = model.tokens.weight
+    model.tokens.weight.requires_grad_(not config.embed.frozen)
 
 
 class RecurrentLM(nn.Module):
@@ -123,16 +171,8 @@ class RecurrentLM(nn.Module):
         self.stack = RecurrentStack(stack.kind, config.embed.width, stack.width, stack.layers, stack.dropout)
         self.head = nn.Linear(stack.width, self.vocab)
         self.drop = Dropout(stack.dropout)
-        if stack.uniform is not None:
-            for parameter in self.parameters():
-                nn.init.uniform_(parameter, -stack.uniform, stack.uniform)
-        else:
-            nn.init.normal_(self.tokens.weight, std=config.embed.width**-0.5)
-            nn.init.zeros_(self.head.bias)
-        if config.head.tied:
-            self.head.weight = self.tokens.weight
         self.fixed = ("tokens.weight",) if config.embed.frozen else ()  # parameters that training leaves alone
-        self.tokens.weight.requires_grad_(not config.embed.frozen)
+        _start(self)
 
     def forward(
         self,
@@ -165,5 +205,68 @@ class RecurrentLM(nn.Module):
 
     def flops_per_token(self, context: int) -> int:
         """Forward and backward: 6 for each weight that is multiplied."""
-        looked_up = 0 if self.config.head.tied else self.tokens.weight.numel()
+        tied = self.config.head is not None and self.config.head.tied
+        looked_up = 0 if tied else self.tokens.weight.numel()
         return 6 * (sum(parameter.numel() for parameter in self.parameters()) - looked_up)
+
+
+class RecurrentEncoder(nn.Module):
+    """A recurrent network read from both ends that obeys ``contract.BothModel``. It has no pooler: tasks pool its states."""
+
+    reads = "both"
+    bare = True  # it reads a text as it is where the tokenizer has no special tokens to put around it
+    carries = False
+    context = None
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.vocab = config.embed.vocab
+        stack = config.stack
+        self.tokens = nn.Embedding(self.vocab, config.embed.width)
+        self.stack = TwoWayStack(stack.kind, config.embed.width, stack.width, stack.layers, stack.dropout)
+        self.head = None if config.head is None else nn.Linear(config.width, self.vocab)
+        self.drop = Dropout(stack.dropout)
+        self.fixed = ("tokens.weight",) if config.embed.frozen else ()
+        _start(self)
+
+    def forward(
+        self, tokens: Tokens, source: Tokens | None = None, state: None = None, keep: tuple[int, ...] = ()
+    ) -> Hidden:
+        """States of every token, [N, 2 H], forward and backward joined.
+
+        ``keep`` names layers to return: 0 the embeddings, l the output of layer l.
+        """
+        x = self.drop(self.tokens(tokens.ids))
+        seen = [x]
+        states = self.stack(x, tokens.fences, seen if keep else None)
+        return Hidden(states, layers=tuple(seen[layer] for layer in keep))
+
+    def logits(self, states: Float[Tensor, "M D"]) -> Float[Tensor, "M V"]:
+        """Scores of the token at each given state, before the softmax. Raises ConfigError without an output layer."""
+        return self._output()(states)
+
+    def target_log_probs(self, states: Tensor, at: Int[Tensor, "M"], ids: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
+        """log p(ids[m] at the place of states[at[m]]) in nats: of words that the input hides, or it can look them up."""
+        head = self._output()
+        return target_log_probs(states, at, ids, head.weight, head.bias)
+
+    def states_at(self, tokens: Tokens, at: Int[Tensor, "M"], counts: Sequence[int]) -> Float[Tensor, "M D"]:
+        """The states of some tokens only: what ``forward`` has at ``at``."""
+        return self.forward(tokens).states.index_select(0, at)
+
+    def trimmed(self, pooler: bool = False) -> RecurrentEncoder:
+        """The same network without the output layer; there is no pooler to put in."""
+        model = RecurrentEncoder(self.config.model_copy(update={"head": None}))
+        mine = self.state_dict()
+        model.load_state_dict({name: mine[name] for name in model.state_dict()})
+        return model
+
+    def flops_per_token(self, context: int) -> int:
+        """Forward and backward: 6 for each weight of the layers; the output layer only sees what is hidden."""
+        return 6 * sum(parameter.numel() for parameter in self.stack.parameters())
+
+    def _output(self) -> nn.Linear:
+        if self.head is None:
+            raise ConfigError("This encoder has no output layer over the vocabulary: it gives states, not words.")
+        return self.head

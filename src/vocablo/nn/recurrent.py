@@ -58,6 +58,8 @@ class RecurrentStack(nn.Module):
         ``seen`` is given the outputs of every layer, for those who look inside.
         """
         state = self.zero(fences.count, x) if state is None else state
+        if not len(x):
+            return x.new_zeros(0, self.hidden), state
         packing = None if fences.equal is not None else Packing.of(fences, x.device)
         hidden, cells = [], []
         for number, layer in enumerate(self.layers):
@@ -73,6 +75,34 @@ class RecurrentStack(nn.Module):
         """The state before anything was read."""
         zeros = tuple(like.new_zeros(count, self.hidden) for _ in self.layers)
         return RecurrentState(zeros, zeros if self.kind == "lstm" else ())
+
+
+class TwoWayStack(nn.Module):
+    """Layers of one kind that each read their input from both ends (Schuster & Paliwal 1997).
+
+    The outputs of a layer's two directions are joined, [forward; backward], and are what the next layer reads. There is no
+    state to go on with: a backward direction begins where its sequence ends.
+    """
+
+    def __init__(self, kind: Kind, width: int, hidden: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.kind, self.hidden = kind, hidden
+        widths = [width] + [2 * hidden] * (layers - 1)
+        self.layers = nn.ModuleList(MODULES[kind](size, hidden, bidirectional=True) for size in widths)
+        self.drop = Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "N D"], fences: Fences, seen: list[Tensor] | None = None
+    ) -> Float[Tensor, "N 2*H"]:
+        """Outputs of the last layer for every token; ``seen`` is given those of every layer."""
+        if not len(x):
+            return x.new_zeros(0, 2 * self.hidden)
+        packing = None if fences.equal is not None else Packing.of(fences, x.device)
+        for number, layer in enumerate(self.layers):
+            x = _run(layer, x if number == 0 else self.drop(x), fences, packing, ())[0]
+            if seen is not None:
+                seen.append(x)
+        return x
 
 
 @dataclass(frozen=True)
@@ -108,18 +138,39 @@ def _run(
         output, after = layer(times, _pack_state(before))
         return output.transpose(0, 1).reshape(x.shape[0], -1), _unpack_state(after)
     rows = PackedSequence(x.index_select(0, packing.order), packing.sizes)
-    output, after = layer(rows, _pack_state(tuple(part.index_select(0, packing.sorted) for part in before)))
-    return output.data.index_select(0, packing.inverse), tuple(
-        part.index_select(0, packing.unsorted) for part in _unpack_state(after)
-    )
+    going = int(packing.sizes[0])  # sequences without tokens stand last, and their state stays
+    before = tuple(part.index_select(0, packing.sorted) for part in before)
+    output, after = layer(rows, _pack_state(tuple(part[:going] for part in before)))
+    whole = [torch.cat([part, was[going:]]) for part, was in zip(_unpack_state(after), before, strict=False)]
+    return output.data.index_select(0, packing.inverse), tuple(part.index_select(0, packing.unsorted) for part in whole)
 
 
-def _pack_state(parts: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+def _pack_state(parts: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...] | None:
+    if not parts:
+        return None  # from zero, in however many directions
     return parts[0][None] if len(parts) == 1 else tuple(part[None] for part in parts)
 
 
 def _unpack_state(after: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (after[0],) if isinstance(after, Tensor) else tuple(part[0] for part in after)
+
+
+def explained_both(stack: TwoWayStack, x: Float[Tensor, "T D"]) -> Float[Tensor, "T 2*H"]:
+    """The same for one sequence read from both ends: the backward direction is a forward one over the sequence reversed."""
+    for layer in stack.layers:
+        halves = []
+        for suffix in ("", "_reverse"):
+            one = RecurrentStack(stack.kind, x.shape[1], stack.hidden, 1, 0.0)
+            own = {
+                name.removesuffix("_reverse"): p
+                for name, p in layer.named_parameters()
+                if name.endswith(f"_l0{suffix}")
+            }
+            one.layers[0].load_state_dict(own)
+            found = explained(one, x.flip(0) if suffix else x, one.zero(1, x))
+            halves.append(found.flip(0) if suffix else found)
+        x = torch.cat(halves, dim=1)
+    return x
 
 
 def explained(stack: RecurrentStack, x: Float[Tensor, "T D"], state: RecurrentState) -> Float[Tensor, "T D2"]:

@@ -47,7 +47,7 @@ class DocumentReader(Reader):
     def width(self) -> int:
         return self.model_width
 
-    def heads(self) -> dict[str, nn.Module]:
+    def heads(self, *, whole: bool = True) -> dict[str, nn.Module]:
         return {}
 
     def read(self, model: Any, heads: Heads, tokens: Tokens, groups: Fences | None = None) -> Hidden:

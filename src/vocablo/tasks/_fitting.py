@@ -1,6 +1,7 @@
 """A pre-trained model made ready for a task: what the task doesn't need is left out, what it needs is put in, fresh.
 
-reads both    the output layer over words goes; the pooler is there if the task reads it (Devlin et al. 2019)
+reads both    the output layer over words goes; the pooler is there if the task reads it (Devlin et al. 2019); a recurrent
+              network needs no special tokens but one between two texts
 reads document    nothing changes: it has no output layer, and sums a document up in its own way
 reads left    two tokens are added, the delimiter between two texts and the one behind them whose state is the answer
               (Radford et al. 2018); the boundary that the model knows stands before a text, as in pre-training
@@ -27,13 +28,19 @@ def check_family(model: Any, task: str, *, documents: bool = False) -> None:
 
     ``documents``: whether an example is a text, so that a family that reads whole ones will do.
     """
-    learns = isinstance(model, nn.Module) and next(model.parameters(), None) is not None
-    if not learns or model.reads not in (*READS, *(("document",) if documents else ())):
-        reads = f"reads {model.reads!r}" if learns else "is counted and has no states to learn from"
-        raise ConfigError(
-            f"{task} needs a model with states that gradients can train: a recurrent one (rnn, gru, lstm), a GPT or a BERT; "
-            f"this one {reads}."
-        )
+    trained = isinstance(model, nn.Module) and next(model.parameters(), None) is not None
+    if not trained:
+        why = "is counted and has no states to learn from"
+    elif model.reads not in (*READS, *(("document",) if documents else ())):
+        why = f"reads {model.reads!r}"
+    elif model.reads in READS and not hasattr(model.config, "stack"):
+        why = "has states of a few words and none of a text"
+    else:
+        return
+    raise ConfigError(
+        f"{task} needs a model with states that gradients can train: a recurrent one (rnn, gru, lstm, or bilstm and its like), "
+        f"a GPT or a BERT; this one {why}."
+    )
 
 
 def fitted(model: Any, tokenizer: Tokenizer, *, pooler: bool) -> tuple[Any, Tokenizer]:
@@ -46,6 +53,9 @@ def fitted(model: Any, tokenizer: Tokenizer, *, pooler: bool) -> tuple[Any, Toke
         made = grown(model, max(model.vocab, tokenizer.size))
     elif model.reads == "document":
         made = copy.deepcopy(model)
+    elif _bare(tokenizer, model):
+        tokenizer = tokenizer.with_roles({"sep": ROLES["sep"]})
+        made = grown(model.trimmed(pooler=pooler), max(model.vocab, tokenizer.size))
     else:
         Template.of(tokenizer)  # or its error, before work starts
         made = model.trimmed(pooler=pooler)
@@ -66,9 +76,13 @@ def grown(model: Any, vocab: int) -> Any:
     return made
 
 
-def template(tokenizer: Tokenizer, reads: str) -> Template:
+def template(tokenizer: Tokenizer, model: Any) -> Template:
     """The special tokens around one text or two, of a tokenizer as ``fitted`` gives it."""
-    if reads == "both":
+    if _bare(tokenizer, model):
+        between = () if tokenizer.sep_id is None else (tokenizer.sep_id,)
+        two = Frame(((), between, ()), ((), (0,) * len(between), ()), (0, 0))
+        return Template(Frame(((), ()), ((), ()), (0,)), two)
+    if model.reads == "both":
         return Template.of(tokenizer)
     start, delimiter, extract = tokenizer.end_id, tokenizer.sep_id, tokenizer.cls_id
     if start is None or delimiter is None or extract is None:
@@ -77,3 +91,8 @@ def template(tokenizer: Tokenizer, reads: str) -> Template:
         )
     alone = Frame(((start,), (extract,)), ((0,), (0,)), (0,))
     return Template(alone, Frame(((start,), (delimiter,), (extract,)), ((0,), (0,), (0,)), (0, 0)))
+
+
+def _bare(tokenizer: Tokenizer, model: Any) -> bool:
+    """Whether a model that reads both ways reads a text without special tokens around it."""
+    return getattr(model, "bare", False) and (tokenizer.cls_id is None or tokenizer.sep_id is None)

@@ -21,7 +21,7 @@ from vocablo.base.errors import ConfigError, DataError
 from vocablo.contract import Batch, Fences, Hidden, Target, Term, Tokens
 from vocablo.nn.dropout import dropout
 from vocablo.nn.features import Features, layers_of
-from vocablo.nn.within import members
+from vocablo.nn.pooling import LEARNT, learnt, pool
 from vocablo.tasks._fitting import template
 from vocablo.text.tokenizer import Tokenizer
 
@@ -30,7 +30,7 @@ Framed = tuple[Sequence[int], Sequence[int]]  # ids and segments of one sequence
 Located = tuple[
     Sequence[int], NDArray[np.int64], Sequence[bool]
 ]  # of one sequence: ids, spans [n, 2] of text, which are known
-LANGUAGE = "language"
+LANGUAGE, POOLING = "language", "pooling"
 
 
 class ReadSettings(Settings):
@@ -38,14 +38,16 @@ class ReadSettings(Settings):
 
     ``context``: tokens of a sequence at most, special ones included; None: all that the model reads. ``long``: of longer
     texts the end is cut, and how many is told, or they are an error. ``pooling`` is what stands for a whole sequence: the
-    pooler (a fresh one where the model has none), the first or the last token's state, or the mean; auto: the pooler of a
-    model that reads both ways, the last token of one that reads from the left. ``dropout`` None is the model's own.
+    pooler (a fresh one where an encoder Transformer has none), the first or the last token's state (of a BiLSTM where each
+    direction ends), the mean, the max, or a mean weighted by feed-forward attention or by HAN's (``nn/pooling.py``). auto:
+    the pooler, the mean of a recurrent network that reads both ways, the last token of a model that reads from the left,
+    where each direction of ``features`` ends. ``dropout`` None is the model's own.
     ``language`` weighs the auxiliary loss of telling the next token (Radford et al. 2018, eq. 5; they take 0.5).
     """
 
     context: int | None = Field(default=None, ge=3)
     long: Literal["cut", "error"] = "cut"
-    pooling: Literal["auto", "pooler", "first", "last", "mean"] = "auto"
+    pooling: Literal["auto", "pooler", "first", "last", "mean", "max", "attention", "han"] = "auto"
     dropout: float | None = Field(default=None, ge=0, lt=1)
     language: float = Field(default=0.0, ge=0)
     freeze: bool = False
@@ -73,12 +75,13 @@ class Reader:
 
     def __init__(self, model: Any, tokenizer: Tokenizer, settings: ReadSettings) -> None:
         self.tokenizer, self.settings, self.reads = tokenizer, settings, model.reads
-        self.template = template(tokenizer, model.reads)
+        self.template = template(tokenizer, model)
         self.context: int | None = _limit(model, settings)
         self.pooling = _pooling(model, settings)
         config = model.config
         self.p = config.stack.dropout if settings.dropout is None else settings.dropout
-        self.model_width: int = config.stack.width
+        self.model_width: int = getattr(config, "width", config.stack.width)
+        self.input_width: int = getattr(config, "input_width", self.model_width)  # of what its first layer reads
         self.depth: int | None = getattr(model, "depth", None)
         self.frozen = settings.freeze or settings.features is not None
         self.vocab: int = model.vocab
@@ -97,8 +100,21 @@ class Reader:
             return self.model_width
         return 2 * (self.settings.lstm_width or self.model_width)
 
-    def heads(self) -> dict[str, nn.Module]:
-        """Fresh modules between the model and a task's own, from torch's current random state: a BiLSTM, or none."""
+    def heads(self, *, whole: bool = True) -> dict[str, nn.Module]:
+        """Fresh modules between the model and a task's own, from torch's current random state: a BiLSTM, a pooling, or none.
+
+        ``whole``: the task reads whole sequences. Raises ConfigError for settings that the model or the task has no use for.
+        """
+        if not whole and self.settings.pooling != "auto":
+            raise ConfigError(
+                "read.pooling makes one vector of a whole text, and this task tells of its tokens: leave it out."
+            )
+        made = self._features()
+        if whole and self.pooling in LEARNT:
+            made[POOLING] = learnt(self.pooling, self.width)
+        return made
+
+    def _features(self) -> dict[str, nn.Module]:
         choice, settings = self.settings.features, self.settings
         if choice is None:
             return {}
@@ -106,8 +122,8 @@ class Reader:
             raise ConfigError(f"The features {choice!r} are of a Transformer: this model has embeddings and last.")
         layers = layers_of(choice, self.depth or 1)
         hidden = settings.lstm_width or self.model_width
-        concat = choice == "concat-last-4"
-        return {"features": Features(layers, concat, self.model_width, hidden, settings.lstm_layers)}
+        width = self.input_width if choice == "embeddings" else self.model_width
+        return {"features": Features(layers, choice == "concat-last-4", width, hidden, settings.lstm_layers)}
 
     def read(self, model: Any, heads: Heads, tokens: Tokens, groups: Fences | None = None) -> Hidden:
         """States of all tokens, and one of every sequence as ``pooled``.
@@ -121,9 +137,11 @@ class Reader:
             kept = [layer for layer in features.keep if layer != (self.depth or 1)]
             hidden = model(tokens, keep=tuple(kept))
             layers = [*hidden.layers, *([hidden.states] if len(kept) < len(features.keep) else [])]
-            return Hidden(*features(layers, tokens.fences, self.p if torch.is_grad_enabled() else 0.0))
-        hidden = model(tokens)
-        return Hidden(hidden.states, self._pooled(hidden, tokens.fences))
+            states, ends = features(layers, tokens.fences, self.p if torch.is_grad_enabled() else 0.0)
+            hidden = Hidden(states, ends)
+        else:
+            hidden = model(tokens)
+        return Hidden(hidden.states, self._pooled(heads, hidden, tokens.fences))
 
     def dropped(self, states: Tensor) -> Tensor:
         """What a head reads: with dropout while gradients are made."""
@@ -139,8 +157,10 @@ class Reader:
         raise NotImplementedError
 
     def single(self, ids: Sequence[int], where: str) -> tuple[Framed, bool]:
-        """One text framed, and whether it was cut."""
+        """One text framed, and whether it was cut. Raises DataError when nothing of it is left to read."""
         room = self.room(pair=False)
+        if not len(ids) and not self.template.alone.special_count:
+            raise DataError(f"{where} has no tokens: leave it out.")
         cut = room is not None and len(ids) > room
         if cut:
             self._refuse(where, len(ids), room)
@@ -192,14 +212,12 @@ class Reader:
         total = -model.target_log_probs(hidden.states, target.at, target.value).float().sum()
         return {LANGUAGE: Term(total, target.count, weight=self.settings.language)}
 
-    def _pooled(self, hidden: Hidden, fences: Fences) -> Float[Tensor, "B D"] | None:
-        states = hidden.states
+    def _pooled(self, heads: Heads, hidden: Hidden, fences: Fences) -> Float[Tensor, "B D"] | None:
         if self.pooling == "pooler":
             return hidden.pooled
-        if self.pooling == "mean":
-            sums = states.new_zeros(fences.count, states.shape[1]).index_add(0, members(fences, states.device), states)
-            return sums / torch.tensor(fences.lengths, device=states.device, dtype=states.dtype)[:, None]
-        return states.index_select(0, fences.first() if self.pooling == "first" else fences.last())
+        if self.pooling in LEARNT:
+            return heads[POOLING](hidden.states, fences)[0] if POOLING in heads else None
+        return pool(hidden.states, fences, self.pooling)
 
     def _refuse(self, where: str, tokens: int, room: int | None) -> None:
         if self.settings.long == "error":
@@ -231,8 +249,12 @@ def _limit(model: Any, settings: ReadSettings) -> int | None:
 
 
 def _pooling(model: Any, settings: ReadSettings) -> str:
-    if settings.pooling == "pooler" and model.reads != "both":
-        raise ConfigError("A model that reads from the left has no pooler: take read.pooling last, first or mean.")
+    """One of the kinds of ``nn/pooling.py``, or the model's own (``pooler``; of features, where each direction ends)."""
+    pooler = hasattr(model.config, "pooler") and model.reads == "both"
+    if settings.pooling == "pooler" and (not pooler or settings.features is not None):
+        what = "Features have" if pooler else "This model has"
+        raise ConfigError(f"{what} no pooler: take read.pooling last, first, mean, max, attention or han.")
+    ends = settings.features is not None or getattr(model.config.stack, "bidirectional", False)
     if settings.pooling == "auto":
-        return "pooler" if model.reads == "both" else "last"
-    return settings.pooling
+        return "pooler" if pooler or settings.features is not None else "mean" if ends else "last"
+    return "ends" if ends and settings.pooling == "last" else settings.pooling

@@ -167,7 +167,7 @@ class Task:
         self.names: tuple[str, ...] = ("start", "end", *reader.names)
 
     def heads(self) -> nn.ModuleDict:
-        return nn.ModuleDict({**self.reader.heads(), HEAD: linear(self.reader.width, 2)})
+        return nn.ModuleDict({**self.reader.heads(whole=False), HEAD: linear(self.reader.width, 2)})
 
     def prepare(self, examples: Sequence[SpanExample], heads: Heads, fresh: bool) -> None:
         """Nothing to take."""

@@ -146,7 +146,7 @@ class Task:
         self.names: tuple[str, ...] = (HEAD, *reader.names)
 
     def heads(self) -> nn.ModuleDict:
-        made = {**self.reader.heads(), HEAD: linear(self.reader.width, len(self.labels))}
+        made = {**self.reader.heads(whole=False), HEAD: linear(self.reader.width, len(self.labels))}
         return nn.ModuleDict(made | ({"crf": CRF(len(self.labels))} if self.settings.crf else {}))
 
     def prepare(self, examples: Sequence[TaggedExample], heads: Heads, fresh: bool) -> None:

@@ -13,7 +13,7 @@ from vocablo.base.config import Settings
 from vocablo.base.errors import ConfigError, nearest
 from vocablo.tasks._reading import ReadSettings
 from vocablo.tasks._texts import Columns
-from vocablo.training.recipe import TokenizerSettings, without_none
+from vocablo.training.recipe import MODELS, TokenizerSettings, families, without_none
 from vocablo.training.settings import TrainSettings
 
 TASKS = "vocablo.tasks"
@@ -62,6 +62,13 @@ def fresh(model: str) -> tuple[str, str] | None:
     return (family, size) if colon and family.isidentifier() and size.isidentifier() else None
 
 
+def usual_of(model: str) -> Mapping[str, Any]:
+    """What a family's file says of fine-tuning its fresh weights (``FINETUNE``); nothing for other models."""
+    named = fresh(model)
+    file = None if named is None else families().get(named[0])
+    return {} if file is None else registry.constant(MODELS, file, "FINETUNE") or {}
+
+
 def resolve(task: str, *, given: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Recipe, dict[str, str]]:
     """Join default < command line into a Recipe. Returns it and where each value came from."""
     if task not in registry.names(TASKS):
@@ -70,7 +77,10 @@ def resolve(task: str, *, given: Mapping[str, Any], overrides: Sequence[str]) ->
     read = asked.get("read")
     frozen = isinstance(read, Mapping) and (read.get("freeze") or read.get("features"))
     kind = "frozen" if frozen else "fresh" if fresh(str(asked.get("model", ""))) else "pre-trained"
-    usual: dict[str, Any] = {"task": {"name": task}, "train": {**USUAL, "lr": RATES[kind]}}
+    own = {
+        key: value for key, value in usual_of(str(asked.get("model", ""))).items() if key in TrainSettings.model_fields
+    }
+    usual: dict[str, Any] = {"task": {"name": task}, "train": {**USUAL, "lr": RATES[kind], **own}}
     train = asked.get("train")
     if isinstance(train, Mapping) and ("steps" in train or "minutes" in train):
         del usual["train"]["epochs"]

@@ -13,11 +13,12 @@ from torch import nn
 
 from vocablo.base import registry
 from vocablo.base.errors import ConfigError, DataError, nearest
+from vocablo.base.progress import tell
 from vocablo.data.labels import check_same
 from vocablo.inference.finetuned import labels_in
 from vocablo.inference.sentence_folder import opened
 from vocablo.text.tokenizer import Tokenizer
-from vocablo.training.finetune_recipe import Recipe, fresh
+from vocablo.training.finetune_recipe import Recipe, fresh, usual_of
 from vocablo.training.inputs import Inputs, take
 from vocablo.training.material import make_tokenizer
 from vocablo.training.recipe import MODELS, SIZES, TokenizerSettings, families
@@ -30,6 +31,8 @@ USUAL = {
     "left": TokenizerSettings(kind="bpe"),
     "document": TokenizerSettings(kind="word", min_count=2, lowercase=True),
 }
+PLACEHOLDER = 1000  # a vocabulary to check settings with, before the true one is known
+WORDS = 30_000  # of a vocabulary of words, where its size isn't asked for
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,17 @@ class Start:
             )
         module = registry.load(MODELS, file)
         architecture, inputs = take(module, recipe.architecture)
-        settings = recipe.tokenizer
-        if settings.path is not None:
-            tokenizer = Tokenizer.load(Path(settings.path))
+        if recipe.tokenizer.path is not None:
+            tokenizer = Tokenizer.load(Path(recipe.tokenizer.path))
         else:
-            if settings == TokenizerSettings():
+            kind = "word" if inputs is not None else usual_of(recipe.model).get("tokenizer")
+            if kind is None:
                 with torch.device("meta"):
-                    reads = module.build(module.config_for(family, size, 1000, CONTEXT, architecture)).reads
-                settings = USUAL[reads] if inputs is None else TokenizerSettings(kind="word")
-            tokenizer = make_tokenizer(settings, texts)
+                    reads = module.build(module.config_for(family, size, PLACEHOLDER, CONTEXT, architecture)).reads
+                usual = USUAL[reads]
+            else:
+                usual = TokenizerSettings(kind=kind)
+            tokenizer = _tokenizer(recipe.tokenizer, texts, usual)
         context = recipe.read.context or CONTEXT
         config = module.config_for(family, size, tokenizer.size, context, architecture)
         return cls(tokenizer, None, config, module, inputs=inputs)
@@ -112,3 +117,19 @@ class Start:
         if self.inputs is not None:
             self.inputs.into(model, self.tokenizer)
         return model, self.tokenizer
+
+
+def _tokenizer(asked: TokenizerSettings, texts: Iterable[str], usual: TokenizerSettings) -> Tokenizer:
+    """One trained on the texts as it is asked for, of the usual kind and size where that is left open, which is told."""
+    settings = (
+        asked if "kind" in asked.model_fields_set else usual.model_copy(update=asked.model_dump(exclude_unset=True))
+    )
+    texts = list(texts)
+    tokenizer = make_tokenizer(settings, texts)
+    found = tokenizer.size
+    if settings.kind == "word" and settings.vocab is None and settings.min_count == 1 and found > WORDS:
+        tokenizer = make_tokenizer(settings.model_copy(update={"vocab": WORDS}), texts)
+    of = "" if tokenizer.size == found else f" of {found:,}; the others are unknown (tokenizer.vocab keeps more)"
+    pieces = "words and marks" if settings.kind == "word" else f"{settings.kind} tokens"
+    tell(f"tokenizer: {tokenizer.size:,} {pieces} of the training texts{of}")
+    return tokenizer

@@ -61,13 +61,19 @@ def corpus(
     sentences: Annotated[int, typer.Option(min=1, help="How many sentences.")] = 10000,
     seed: Annotated[int, typer.Option(help="Seed: sentence i of a seed is always the same.")] = 0,
     out: Annotated[Path | None, typer.Option(help="A file, one sentence a line. [default: standard output]")] = None,
+    reviews: Annotated[
+        int | None,
+        typer.Option(min=1, help="Instead, so many labelled reviews of hotels: a .csv, .tsv or .jsonl file."),
+    ] = None,
 ) -> None:
-    """Write text of the embedded Spanish grammar, whose exact probabilities are known."""
+    """Write text of the embedded Spanish grammar, whose exact probabilities are known; or labelled reviews of hotels."""
     from itertools import islice
 
     from vocablo.base import files
     from vocablo.data.grammar import Grammar
 
+    if reviews is not None:
+        return _reviews(reviews, seed, out)
     lines = islice(Grammar().text(seed, sentences), sentences)
     if out is None:
         for line in lines:
@@ -75,6 +81,16 @@ def corpus(
     else:
         files.write_text(out, "".join(line + "\n" for line in lines))
         show.say(f"{sentences:,} sentences in {out}")
+
+
+def _reviews(count: int, seed: int, out: Path | None) -> None:
+    from vocablo.data import reviews as room
+
+    made = room.reviews(count, seed)
+    if out is None:
+        return typer.echo(room.table(made, ".csv"), nl=False)
+    room.write(out, made)
+    show.say(f"{count:,} reviews in {out}")
 
 
 @tokenizer_app.command("train")

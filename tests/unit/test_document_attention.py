@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from task_models import learner
+from tiny_models import TEXTS
 from vocablo import checkpoint
 from vocablo.base.errors import ConfigError
 from vocablo.base.results import as_json
 from vocablo.contract import Fences, Tokens
+from vocablo.data.examples import TextExample
 from vocablo.inference.finetuned import TaskModel, task_in
 from vocablo.models import han
 from vocablo.tasks import classify
@@ -53,6 +56,26 @@ def test_weights_are_the_models_and_stand_at_their_words(tmp_path):
     assert found.passages[0].known == (True, True, True, False, True), "buenísimo isn't in the vocabulary"
     assert found.prediction == model.classify(TEXT)[0]
     assert as_json(found)["passages"][0]["words"][1] == "hotel"
+
+
+@pytest.mark.parametrize("family", ["bilstm", "lstm", "bert"])
+def test_attention_as_pooling_of_any_model_says_what_each_token_weighed(family, tmp_path):
+    examples = [TextExample(str(i), text, None, "ab"[i % 2]) for i, text in enumerate(TEXTS)]
+    model, task, heads = learner(classify, family, examples, pooling="attention")
+    checkpoint.save(tmp_path / "model", model, task.reader.tokenizer, heads, task.told())
+    loaded = checkpoint.load(tmp_path / "model")
+    asked = TaskModel(loaded, *task_in(loaded, "here"))
+    assert "attend" in asked.verbs
+    (one,) = asked.attend("el gato  come vidrio").passages
+    assert one.weight is None
+    assert "".join(one.words) == "elgatocomevidrio"
+    reader = asked.task.reader
+    framed, _ = reader.single(reader.tokenizer.encode("el gato  come vidrio").ids, "here")
+    with torch.no_grad():
+        states = asked.model(Tokens.of([framed[0]])).states
+        alpha = torch.tanh(asked.heads["pooling"].score(states)).squeeze(1).softmax(0)
+    before, behind = map(len, reader.template.alone.specials)
+    np.testing.assert_allclose(one.weights, alpha[before : len(alpha) - behind], atol=1e-6)
 
 
 def test_pieces_of_words_spell_the_text_again(tmp_path):

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
@@ -68,9 +67,7 @@ class Reader:
     Raises ConfigError for settings that don't fit the model. ``_readers.reader_for`` finds the reader of a model.
     """
 
-    attends = (
-        False  # whether ``read`` gives weights of what its vectors were made of; then ``located`` says of what text
-    )
+    attends: bool  # whether ``read`` gives weights of what its vectors were made of; then ``located`` says of what text
     most: int | None = None  # tokens of examples that are learnt from at once, unless one has more; None: any number
 
     def __init__(self, model: Any, tokenizer: Tokenizer, settings: ReadSettings) -> None:
@@ -78,6 +75,7 @@ class Reader:
         self.template = template(tokenizer, model)
         self.context: int | None = _limit(model, settings)
         self.pooling = _pooling(model, settings)
+        self.attends = self.pooling in LEARNT
         config = model.config
         self.p = config.stack.dropout if settings.dropout is None else settings.dropout
         self.model_width: int = getattr(config, "width", config.stack.width)
@@ -141,7 +139,7 @@ class Reader:
             hidden = Hidden(states, ends)
         else:
             hidden = model(tokens)
-        return Hidden(hidden.states, self._pooled(heads, hidden, tokens.fences))
+        return self._whole(heads, hidden, tokens.fences)
 
     def dropped(self, states: Tensor) -> Tensor:
         """What a head reads: with dropout while gradients are made."""
@@ -154,7 +152,12 @@ class Reader:
 
     def located(self, text: str) -> list[Located]:
         """The sequences of a text as ``texts`` makes them, with the text that each token stands for ((-1, -1): none)."""
-        raise NotImplementedError
+        encoding = self.tokenizer.encode(text)
+        (ids, _), _ = self.single(encoding.ids, "the text")
+        before, own = len(self.template.alone.specials[0]), len(ids) - self.template.special_count(False)
+        spans = np.full((len(ids), 2), -1, dtype=np.int64)
+        spans[before : before + own] = encoding.offsets[:own]
+        return [(ids, spans, [index != self.tokenizer.unk_id for index in ids])]
 
     def single(self, ids: Sequence[int], where: str) -> tuple[Framed, bool]:
         """One text framed, and whether it was cut. Raises DataError when nothing of it is left to read."""
@@ -212,12 +215,15 @@ class Reader:
         total = -model.target_log_probs(hidden.states, target.at, target.value).float().sum()
         return {LANGUAGE: Term(total, target.count, weight=self.settings.language)}
 
-    def _pooled(self, heads: Heads, hidden: Hidden, fences: Fences) -> Float[Tensor, "B D"] | None:
+    def _whole(self, heads: Heads, hidden: Hidden, fences: Fences) -> Hidden:
+        """The states with one of every sequence, and what each token weighs in it, where that is learnt."""
+        states = hidden.states
         if self.pooling == "pooler":
-            return hidden.pooled
+            return Hidden(states, hidden.pooled)
         if self.pooling in LEARNT:
-            return heads[POOLING](hidden.states, fences)[0] if POOLING in heads else None
-        return pool(hidden.states, fences, self.pooling)
+            pooled, weights = heads[POOLING](states, fences) if POOLING in heads else (None, None)
+            return Hidden(states, pooled, weights=() if weights is None else (weights,))
+        return Hidden(states, pool(states, fences, self.pooling))
 
     def _refuse(self, where: str, tokens: int, room: int | None) -> None:
         if self.settings.long == "error":

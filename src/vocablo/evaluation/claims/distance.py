@@ -32,7 +32,7 @@ class AttentiveLSTM(nn.Module):
 
     reads, carries, context = "left", False, None
 
-    def __init__(self, lstm: rnn.RecurrentLM) -> None:
+    def __init__(self, lstm: Any) -> None:
         super().__init__()
         self.lstm, self.vocab = lstm, lstm.vocab
         self.mix = nn.Linear(2 * WIDTH, WIDTH)
@@ -80,7 +80,7 @@ def experiment(steps: int, seed: int, quiet: bool) -> Outcome:
     )
 
 
-def _recurrent(family: str, vocab: int) -> rnn.RecurrentLM:
+def _recurrent(family: str, vocab: int) -> Any:
     changes = {"embed": {"width": WIDTH}, "stack": {"layers": 2, "width": WIDTH}}
     return rnn.build(rnn.config_for(family, "tiny", vocab, CONTEXT, changes))
 

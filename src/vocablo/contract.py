@@ -284,3 +284,33 @@ class DocumentModel(Protocol):
         ``weights``, of a family that attends: of words in their sentences, [N], and of sentences in their documents, [B].
         """
         ...
+
+
+@runtime_checkable
+class TwoWayModel(Protocol):
+    """A family with ``reads == "two_way"``: it predicts each token from those before it, and again from those after it.
+
+    A state is [h; g]: h has read its sequence from the left up to its token and with it, g from the right. Token i is
+    therefore told by the forward half of the state before it and by the backward half of the state behind it.
+    """
+
+    reads: str
+    vocab: int
+    words: int  # V of what is predicted: the first of the vocabulary
+    context: int | None
+
+    def forward(
+        self, tokens: Tokens, source: Tokens | None = None, state: Any = None, keep: tuple[int, ...] = ()
+    ) -> Hidden:
+        """States of every token, [N, 2 D]."""
+        ...
+
+    def target_log_probs(
+        self, states: Tensor, at: Int[Tensor, "M"], ids: Int[Tensor, "M"], direction: Any = "forward"
+    ) -> Float[Tensor, "M"]:
+        """log p(ids[m] | what states[at[m]] has read in a direction, "forward" or "backward"), in nats."""
+        ...
+
+    def logits(self, states: Tensor, direction: Any = "forward") -> Float[Tensor, "M V"]:
+        """Unnormalised log-probabilities of the token after each state, or before it (``backward``)."""
+        ...

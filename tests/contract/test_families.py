@@ -8,7 +8,7 @@ import torch
 from vocablo import checkpoint
 from vocablo.base import registry
 from vocablo.base.progress import Progress
-from vocablo.contract import BothModel, DecodeState, LeftModel, Tokens
+from vocablo.contract import BothModel, DecodeState, LeftModel, Tokens, TwoWayModel
 from vocablo.data.store import Store
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.training.recipe import SIZES
@@ -17,18 +17,19 @@ MODELS = "vocablo.models"
 FILES = registry.owners(MODELS, "FAMILIES")
 FAMILIES = sorted(FILES)
 CONTEXT = 16
-CONTRACTS = {"left": LeftModel, "both": BothModel}
+CONTRACTS = {"left": LeftModel, "both": BothModel, "two_way": TwoWayModel}
 BOTH = [
     "bert",
     "bigru",
     "bilstm",
     "birnn",
 ]  # families that read both ways; the test of the contract finds one that is missing here
+TWO_WAY = ["elmo"]  # families with a state of each direction
 WORDS = ["word-vectors"]  # read no sequences: see tests/unit/test_word_vectors.py
 DOCUMENTS = ["han"]  # predict no tokens: see tests/unit/test_han.py
 PAIRS = ["transformer"]  # read a source and a target: see test_source_target.py
 READERS = sorted(set(FAMILIES) - {*WORDS, *DOCUMENTS, *PAIRS})
-LEFT = sorted(set(READERS) - set(BOTH))
+LEFT = sorted(set(READERS) - {*BOTH, *TWO_WAY})
 GRADIENTS = [name for name in READERS if not registry.constant(MODELS, FILES[name], "COUNTED")]
 TEXT = "el gato come pan .\nla gata come queso .\nel perro mira la luna y la luna mira el pan .\n" * 4
 
@@ -42,7 +43,7 @@ def material(tmp_path_factory) -> tuple[Tokenizer, Store]:
     return tokenizer, Store.build([text], tokenizer, folder / "store", documents="line", workers=1, quiet=True)
 
 
-def make(family: str, material: tuple[Tokenizer, Store]) -> LeftModel | BothModel:
+def make(family: str, material: tuple[Tokenizer, Store]) -> LeftModel | BothModel | TwoWayModel:
     """A tiny model, fitted when it counts; in evaluation mode."""
     tokenizer, store = material
     module = registry.load(MODELS, FILES[family])
@@ -65,9 +66,11 @@ def model(request, material):
 every = pytest.mark.parametrize("model", READERS, indirect=True)
 left = pytest.mark.parametrize("model", LEFT, indirect=True)
 both = pytest.mark.parametrize("model", BOTH, indirect=True)
+whole = pytest.mark.parametrize("model", [*BOTH, *TWO_WAY], indirect=True)
+two_way = pytest.mark.parametrize("model", TWO_WAY, indirect=True)
 
 
-def some(model: LeftModel | BothModel, lengths: list[int], seed: int = 0) -> list[list[int]]:
+def some(model: LeftModel | BothModel | TwoWayModel, lengths: list[int], seed: int = 0) -> list[list[int]]:
     draw = torch.Generator().manual_seed(seed)
     return [torch.randint(0, model.vocab, (length,), generator=draw).tolist() for length in lengths]
 
@@ -131,7 +134,7 @@ def test_later_tokens_change_nothing_before_them(model):
     assert not torch.equal(before[7:], after[7:])
 
 
-@both
+@whole
 def test_every_token_changes_every_state_of_its_sequence_alone(model):
     one, other = some(model, [12, 7])
     changed = [*one[:8], (one[8] + 1) % model.vocab, *one[9:]]
@@ -142,6 +145,28 @@ def test_every_token_changes_every_state_of_its_sequence_alone(model):
     if before.pooled is not None:
         assert (before.pooled - after.pooled)[0].abs().max() > 1e-4
         same(before.pooled[1], after.pooled[1])
+
+
+@two_way
+def test_no_direction_sees_what_it_tells(model):
+    """Token i is told by the forward state of i - 1 and the backward state of i + 1: changing it changes neither."""
+    sequence = some(model, [12])[0]
+    changed = [*sequence[:6], (sequence[6] + 1) % model.vocab, *sequence[7:]]
+    before, after = (model.forward(Tokens.of([each])).states for each in (sequence, changed))
+    for direction, same_ones, others in (("forward", slice(0, 6), slice(6, 12)), ("backward", slice(7, 12), slice(7))):
+        one, other = (model.logits(states, direction) for states in (before, after))
+        same(one[same_ones], other[same_ones])
+        assert (one[others] - other[others]).abs().amax(1).min() > 1e-5
+
+
+@two_way
+def test_each_direction_has_log_probs_of_its_logits(model):
+    states = model.forward(Tokens.of(some(model, [5, 1, 9]))).states
+    at, ids = torch.tensor([3, 0, 14, 3]), torch.tensor([1, 0, model.words - 1, 2])
+    for direction in ("forward", "backward"):
+        logits = model.logits(states, direction)
+        assert logits.shape == (15, model.words)
+        same(model.target_log_probs(states, at, ids, direction), logits.log_softmax(1)[at, ids])
 
 
 @both
@@ -220,6 +245,8 @@ def test_every_parameter_learns(family, material):
     at = torch.arange(tokens.fences.total - 1)
     hidden = model(tokens)
     loss = model.target_log_probs(hidden.states, at, tokens.ids[1:]).sum()
+    if model.reads == "two_way":
+        loss = loss + model.target_log_probs(hidden.states, at + 1, tokens.ids[:-1], "backward").sum()
     (loss if hidden.pooled is None else loss + hidden.pooled.square().sum()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name

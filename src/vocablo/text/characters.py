@@ -49,17 +49,31 @@ class Scheme:
 
     def rows(self, words: Iterable[str | bytes]) -> Rows:
         """The ids of each word, [N, C]."""
-        rows = [self._row(word) for word in words]
-        return np.stack(rows) if rows else np.zeros((0, self.width), dtype=np.int16)
+        # A lone surrogate, which no UTF-8 has, is spelled as Python would write it.
+        data = [word if isinstance(word, bytes) else word.encode("utf-8", "surrogatepass") for word in words]
+        lengths = np.array([min(len(one), self.most) for one in data], dtype=np.int64)[:, None]
+        letters = np.array(data, dtype=f"S{self.most}").view(np.uint8).reshape(-1, self.most)
+        places = np.arange(self.most)
+        pad = PADDING if self.marked else 0
+        rows = np.where(places < lengths, letters.astype(np.int16) + 1, np.int16(pad))
+        if not self.marked:
+            return rows
+        framed = np.full((len(data), self.width), pad, dtype=np.int16)
+        framed[:, 0], framed[:, 1:-1] = BEGIN_WORD, rows
+        np.put_along_axis(framed, lengths + 1, END_WORD, axis=1)
+        return framed
 
     def table(self, tokenizer: Tokenizer) -> Rows:
-        """The ids of every token, [V, C], spelled without white space; with marks, the boundary is the end of a sentence.
+        """The ids of every token, [V, C], spelled without white space.
 
+        With marks, the boundary is the end of a sentence, and cls, where there is one, its begin.
         What stands for unknown words is spelled by its name ("<unk>"): who has the text gives the word itself.
         """
         table = self.rows(spelled.strip() for spelled in tokenizer.token_bytes)
         if self.marked and tokenizer.end_id is not None:
             table[tokenizer.end_id] = self.end_sentence
+        if self.marked and tokenizer.cls_id is not None:
+            table[tokenizer.cls_id] = self.begin_sentence
         return table
 
     def cut(self, words: Iterable[str]) -> list[str]:
@@ -81,17 +95,6 @@ class Scheme:
             raise ConfigError("A scheme without marks has no words for the begin and the end of a sentence.")
         row = np.full(self.width, PADDING, dtype=np.int16)
         row[:3] = BEGIN_WORD, mark, END_WORD
-        return row
-
-    def _row(self, word: str | bytes) -> NDArray[np.int16]:
-        # A lone surrogate, which no UTF-8 has, is spelled as Python would write it in a file of its own.
-        data = word if isinstance(word, bytes) else word.encode("utf-8", "surrogatepass")
-        values = np.frombuffer(data[: self.most], dtype=np.uint8).astype(np.int16) + 1
-        row = np.full(self.width, PADDING if self.marked else 0, dtype=np.int16)
-        first = int(self.marked)
-        row[first : first + len(values)] = values
-        if self.marked:
-            row[0], row[first + len(values)] = BEGIN_WORD, END_WORD
         return row
 
 

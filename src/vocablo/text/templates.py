@@ -68,6 +68,20 @@ class Template:
         cls_, sep = (tokenizer.cls_id,), (tokenizer.sep_id,)
         return cls(Frame((cls_, sep), ((0,), (0,)), (0,)), Frame((cls_, sep, sep), ((0,), (0,), (1,)), (0, 1)))
 
+    @classmethod
+    def two_way(cls, tokenizer: Tokenizer) -> Template:
+        """Of a model that tells words from both sides (ELMo): the boundary, or cls where there is one, and the boundary.
+
+        Raises ConfigError for a tokenizer without a boundary.
+        """
+        if tokenizer.end_id is None:
+            raise ConfigError(
+                "The tokenizer has no boundary to put around a text: name it in tokenizer_config.json (eos_token)."
+            )
+        end = (tokenizer.end_id,)
+        begin = end if tokenizer.cls_id is None else (tokenizer.cls_id,)
+        return cls(Frame((begin, end), ((0,), (0,)), (0,)), Frame((begin, end, end), ((0,), (0,), (0,)), (0, 0)))
+
     def single(self, ids: Sequence[int]) -> list[int]:
         """One text with its special tokens; its segments are ``alone.segments``."""
         return self.alone(ids)[0]

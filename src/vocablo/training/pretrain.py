@@ -321,6 +321,7 @@ def parameters(model: Any) -> int:
 ASK = {
     "words": ("vocablo neighbors WORD", "vocablo analogy A B C", "vocablo evaluate wordsim --data FOLDER"),
     "left": ('vocablo next "..."', 'vocablo generate "..."', "vocablo perplexity --text FILE"),
+    "two_way": ('vocablo score "..."', 'vocablo embed "..."', 'vocablo neighbors WORD "..." --text FILE'),
     "both": ('vocablo fill "... [MASK] ..."', 'vocablo score "..."', 'vocablo embed "..."'),
 }
 

@@ -28,7 +28,7 @@ from vocablo.base.errors import ConfigError, nearest
 from vocablo.contract import Fences, Hidden, Tokens
 from vocablo.nn.dropout import Dropout
 from vocablo.nn.pooling import LEARNT, learnt, pool
-from vocablo.nn.two_way import gru_both
+from vocablo.nn.two_way import read_both
 
 FAMILIES = {"han": "hierarchical attention network over words and sentences (Yang et al. 2016), learnt from labels"}
 SIZES = {  # width of the words, of the GRUs each way, of u
@@ -151,7 +151,7 @@ class Level(nn.Module):
         self, x: Float[Tensor, "N D"], fences: Fences
     ) -> tuple[Float[Tensor, "N D2"], Float[Tensor, "B D2"], tuple[Tensor, ...]]:
         """States of the members, the vector of each sequence, and what each member weighs in it ([N]; none: no attention)."""
-        states = gru_both(self.gru, self.drop(x), fences)
+        states = read_both(self.gru, self.drop(x), fences)
         if self.attention is None:
             return states, pool(states, fences, self.kind), ()
         vectors, weights = self.attention(states, fences)

@@ -33,7 +33,9 @@ def read(model, documents):
 
 def gru(module, x, suffix):
     """One direction, step by step, as Cho et al. (2014) write it."""
-    w, u, b, c = (getattr(module, f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    w, u, b, c = (
+        getattr(module.layers[0], f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
     h = torch.zeros(u.shape[1])
     states = []
     for x_t in x if not suffix else x.flip(0):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from vocablo.base.errors import ConfigError
 from vocablo.contract import Fences, Tokens
 from vocablo.models import rnn
 from vocablo.nn.recurrent import MODULES, RecurrentStack, TwoWayStack, explained, explained_both
@@ -56,3 +57,14 @@ def test_an_encoder_without_an_output_layer_keeps_its_states():
         assert torch.equal(bare(tokens).states, model(tokens).states)
     assert bare.head is None
     assert rnn.family_of(bare.config) == "bigru"
+
+
+def test_without_layers_it_is_a_bag_of_vectors():
+    config = rnn.config_for("bilstm", "tiny", 20, 64, {"embed": {"width": 6}, "stack": {"layers": 0}, "head": None})
+    model = rnn.build(config).eval()
+    tokens = Tokens.of([[3, 1], [4], [1, 5, 9]])
+    assert config.width == 6
+    assert torch.equal(model(tokens).states, model.tokens.weight[tokens.ids])
+    assert set(dict(model.named_parameters())) == {"tokens.weight"}
+    with pytest.raises(ConfigError, match="needs one at least"):
+        rnn.config_for("lstm", "tiny", 20, 64, {"stack": {"layers": 0}})

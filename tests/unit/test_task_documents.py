@@ -129,7 +129,7 @@ def test_the_gradient_of_a_step_is_the_same_however_it_is_cut(monkeypatch):
         model, task, heads = begun(documents())
         lesson = Lesson(task, task.encode(documents(), "here", learn=True), heads, seed=0, batch=32)
         step = next(iter(Trainer(model, lesson, TrainSettings(steps=1, batch=32))))
-        found.append((step.loss, model.words.gru.weight_hh_l0.detach().clone()))
+        found.append((step.loss, model.words.gru.layers[0].weight_hh_l0.detach().clone()))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     torch.testing.assert_close(found[0][1], found[1][1], atol=1e-6, rtol=1e-4)
 

@@ -28,9 +28,10 @@ from vocablo.base.errors import ConfigError, nearest
 from vocablo.contract import Fences, Hidden, Tokens
 from vocablo.nn.dropout import Dropout
 from vocablo.nn.pooling import LEARNT, learnt, pool
-from vocablo.nn.two_way import read_both
+from vocablo.nn.recurrent import TwoWayStack
 
 FAMILIES = {"han": "hierarchical attention network over words and sentences (Yang et al. 2016), learnt from labels"}
+FINETUNE = {"lr": 2e-3, "epochs": 5}  # of fresh weights, where nothing else is asked for
 SIZES = {  # width of the words, of the GRUs each way, of u
     "tiny": (48, 16, 32),
     "mini": (96, 24, 48),
@@ -142,7 +143,7 @@ class Level(nn.Module):
 
     def __init__(self, width: int, stack: Stack) -> None:
         super().__init__()
-        self.gru = nn.GRU(width, stack.width, bidirectional=True)
+        self.gru = TwoWayStack("gru", width, stack.width, 1, 0.0)
         self.kind = stack.pooling
         self.attention = learnt(stack.pooling, 2 * stack.width, stack.context) if stack.pooling in LEARNT else None
         self.drop = Dropout(stack.dropout)
@@ -151,7 +152,7 @@ class Level(nn.Module):
         self, x: Float[Tensor, "N D"], fences: Fences
     ) -> tuple[Float[Tensor, "N D2"], Float[Tensor, "B D2"], tuple[Tensor, ...]]:
         """States of the members, the vector of each sequence, and what each member weighs in it ([N]; none: no attention)."""
-        states = read_both(self.gru, self.drop(x), fences)
+        states = self.gru(self.drop(x), fences)
         if self.attention is None:
             return states, pool(states, fences, self.kind), ()
         vectors, weights = self.attention(states, fences)

@@ -65,12 +65,13 @@ class Embed(Settings):
 class Stack(Settings):
     """The recurrent layers. ``uniform`` starts every weight and bias in U(-u, u), as Zaremba does; None: torch's own way.
 
-    ``bidirectional`` reads from both ends, with ``width`` units for each direction.
+    ``bidirectional`` reads from both ends, with ``width`` units for each direction; without ``layers`` the states are the words'
+    vectors themselves, and their mean is a bag of vectors.
     """
 
     kind: Literal["elman", "gru", "lstm"] = "lstm"
     bidirectional: bool = False
-    layers: int = Field(default=2, ge=1)
+    layers: int = Field(default=2, ge=0)
     width: int = Field(default=384, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     uniform: float | None = Field(default=None, gt=0)
@@ -97,10 +98,14 @@ class Config(Settings):
     @property
     def width(self) -> int:
         """Of the states that come out."""
+        if not self.stack.layers:
+            return self.embed.width
         return self.stack.width * (2 if self.stack.bidirectional else 1)
 
     @model_validator(mode="after")
     def _ties(self) -> Config:
+        if not self.stack.layers and not self.stack.bidirectional:
+            raise ValueError("stack.layers: a language model needs one at least, or no word would know of another")
         if self.head is None:
             if not self.stack.bidirectional:
                 raise ValueError("head: a network that reads from the left is a language model and has an output layer")

@@ -22,6 +22,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from vocablo.contract import Fences
 from vocablo.nn.dropout import Dropout
+from vocablo.nn.two_way import read_both
 
 Kind = Literal["elman", "gru", "lstm"]
 MODULES = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -81,13 +82,13 @@ class TwoWayStack(nn.Module):
     """Layers of one kind that each read their input from both ends (Schuster & Paliwal 1997).
 
     The outputs of a layer's two directions are joined, [forward; backward], and are what the next layer reads. There is no
-    state to go on with: a backward direction begins where its sequence ends.
+    state to go on with: a backward direction begins where its sequence ends. Without layers what goes in comes out.
     """
 
     def __init__(self, kind: Kind, width: int, hidden: int, layers: int, dropout: float) -> None:
         super().__init__()
         self.kind, self.hidden = kind, hidden
-        widths = [width] + [2 * hidden] * (layers - 1)
+        widths = ([width] + [2 * hidden] * (layers - 1))[:layers]
         self.layers = nn.ModuleList(MODULES[kind](size, hidden, bidirectional=True) for size in widths)
         self.drop = Dropout(dropout)
 
@@ -96,10 +97,13 @@ class TwoWayStack(nn.Module):
     ) -> Float[Tensor, "N 2*H"]:
         """Outputs of the last layer for every token; ``seen`` is given those of every layer."""
         if not len(x):
-            return x.new_zeros(0, 2 * self.hidden)
-        packing = None if fences.equal is not None else Packing.of(fences, x.device)
+            return x.new_zeros(0, 2 * self.hidden if len(self.layers) else x.shape[1])
+        unequal = fences.equal is None
+        by_hand = unequal and x.device.type == "cpu" and self.kind != "elman" and 0 not in fences.lengths
+        packing = Packing.of(fences, x.device) if unequal and not by_hand else None
         for number, layer in enumerate(self.layers):
-            x = _run(layer, x if number == 0 else self.drop(x), fences, packing, ())[0]
+            x = x if number == 0 else self.drop(x)
+            x = read_both(layer, x, fences) if by_hand else _run(layer, x, fences, packing, ())[0]
             if seen is not None:
                 seen.append(x)
         return x

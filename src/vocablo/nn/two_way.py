@@ -28,8 +28,8 @@ from vocablo.contract import Fences
 NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 
-def read_both(layer: nn.GRU | nn.LSTM, x: Float[Tensor, "N D"], fences: Fences) -> Float[Tensor, "N 2*H"]:
-    """States [forward; backward] of every token. ``layer`` is bidirectional and has one layer; no sequence may be empty."""
+def read_both(layer: nn.Module, x: Float[Tensor, "N D"], fences: Fences) -> Float[Tensor, "N 2*H"]:
+    """States [forward; backward] of every token. ``layer`` is a bidirectional nn.GRU or nn.LSTM of one layer; no sequence may be empty."""
     order, sizes = _order(fences)
     w, u, b, c = (torch.stack([layer.get_parameter(name + way) for way in ("", "_reverse")]) for name in NAMES)
     gates = torch.baddbmm(b[:, None], x[None].expand(2, -1, -1), w.transpose(1, 2))

@@ -127,7 +127,8 @@ def _tokenizer(asked: TokenizerSettings, texts: Iterable[str], usual: TokenizerS
     texts = list(texts)
     tokenizer = make_tokenizer(settings, texts)
     found = tokenizer.size
-    if settings.kind == "word" and settings.vocab is None and settings.min_count == 1 and found > WORDS:
+    limited = settings.vocab is not None or "min_count" in asked.model_fields_set
+    if settings.kind == "word" and not limited and found > WORDS:
         tokenizer = make_tokenizer(settings.model_copy(update={"vocab": WORDS}), texts)
     of = "" if tokenizer.size == found else f" of {found:,}; the others are unknown (tokenizer.vocab keeps more)"
     pieces = "words and marks" if settings.kind == "word" else f"{settings.kind} tokens"

@@ -23,6 +23,7 @@ ORDER = [
     "tasks",
     "arpa",
     "vector_files",
+    "elmo_files",
     "checkpoint",
     "inference",
     "training",

@@ -43,6 +43,7 @@ from vocablo.checkpoint.files import (
     system_errors,
     weight_files,
 )
+from vocablo.elmo_files import reading as elmo
 from vocablo.landscape._heads import architecture, heads_to_ours, heads_to_theirs
 from vocablo.landscape._layers import canonical, to_ours, to_theirs
 from vocablo.nn.output import head_of, parts_of
@@ -206,6 +207,8 @@ def load(folder_or_name: str | Path, *, dtype: str | None = None) -> Loaded:
     if vectors.is_vectors(folder_or_name):
         return Loaded(*vectors.read(folder_or_name), {})
     folder = locate(folder_or_name)
+    if elmo.is_elmo(folder):
+        return Loaded(*elmo.read(folder), {})
     config = read_config(folder)
     kind, name = _kind(folder, config)
     tensors = read_tensors(folder)
@@ -322,6 +325,8 @@ def describe(folder_or_name: str | Path) -> Description:
     if vectors.is_vectors(folder_or_name):
         return _describe_vectors(Path(folder_or_name))
     folder = locate(folder_or_name)
+    if elmo.is_elmo(folder):
+        return _describe_elmo(folder)
     config = read_config(folder)
     package, name = _kind(folder, config)
     shapes, dtypes = {}, set()
@@ -391,6 +396,23 @@ def _describe_vectors(path: Path) -> Description:
         vocabulary=len(found.words),
         tokenizer="word",
         config={"width": found.vectors.shape[1]},
+        run=None,
+    )
+
+
+def _describe_elmo(path: Path) -> Description:
+    model, tokenizer = elmo.read(path)
+    return Description(
+        folder=str(path),
+        model_type="elmo options and weights",
+        family="elmo",
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        bytes=sum(file.stat().st_size for file in path.glob(elmo.WEIGHTS)),
+        dtype="F32",
+        context=None,
+        vocabulary=tokenizer.size,
+        tokenizer=tokenizer.kind,
+        config=model.config.model_dump(),
         run=None,
     )
 

@@ -29,7 +29,7 @@ class Framing:
 
     def __init__(self, model: BothModel, tokenizer: Tokenizer, limit: int | None = None) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.template = Template.of(tokenizer)
+        self.template = (Template.two_way if model.reads == "two_way" else Template.of)(tokenizer)
         self.before = len(self.template.alone.specials[0])
         limits = [one for one in (model.context, limit) if one is not None]
         self.limit = min(limits, default=None)

@@ -68,7 +68,8 @@ def spelled(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[str, ...]:
 
 def check_ids(model: LeftModel | BothModel, ids: Sequence[int] | Ints) -> None:
     """Raise ConfigError when the tokenizer has tokens that the model lacks."""
-    if len(ids) and max(ids) >= model.vocab:
+    more = getattr(model, "more", ())  # words that a model which reads letters was told
+    if len(ids) and max(ids) >= model.vocab + len(more):
         raise ConfigError(
             f"The tokenizer gave the id {max(ids)} and the model has a vocabulary of {model.vocab}: "
             "they don't belong together."

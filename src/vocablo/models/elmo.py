@@ -35,7 +35,7 @@ from vocablo.nn.dropout import Dropout
 from vocablo.nn.head import target_log_probs
 from vocablo.nn.projected import ProjectedLSTM
 from vocablo.nn.recurrent import RecurrentStack, RecurrentState
-from vocablo.text.characters import Scheme
+from vocablo.text.characters import MoreWords, Scheme
 from vocablo.text.tokenizer import Tokenizer
 
 FAMILIES = {"elmo": "LSTM language model in both directions over words read by their letters (Peters et al. 2018)"}
@@ -195,6 +195,7 @@ class Elmo(nn.Module):
         letters, stack = config.letters, config.stack
         self.vocab, self.words, self.depth = config.embed.vocab, config.words, stack.layers
         self.scheme = Scheme(letters.width, marked=True)
+        self.more = MoreWords(self.scheme, self.vocab)  # words beyond the vocabulary; they aren't saved
         # Until it is told, a word is spelled by its number.
         numbers = [str(index) for index in range(self.vocab)]
         self.register_buffer("spellings", torch.from_numpy(self.scheme.rows(numbers)))
@@ -219,8 +220,8 @@ class Elmo(nn.Module):
     ) -> Hidden:
         """States of every token, [N, 2 D]: what was read up to it and with it, from the left and from the right.
 
-        ``tokens.chars`` has the letters of each word; without, they are those that the model was told of its ids. ``keep``
-        names layers: 0 is [x; x], l the states of layer l. ``state`` is one that was returned.
+        ``tokens.chars`` has the letters of each word; without, they are those that the model was told of its ids, or of
+        ``more`` words. ``keep`` names layers: 0 is [x; x], l the states of layer l. ``state`` is one that was returned.
         """
         x = self._read(tokens)
         back = reversal(tokens.fences, x.device)
@@ -236,7 +237,9 @@ class Elmo(nn.Module):
         """The words' vectors; each different word is read once."""
         if tokens.chars is None:
             ids, which = torch.unique(tokens.ids, return_inverse=True)
-            rows = self.spellings.index_select(0, ids)
+            rows = self.spellings.index_select(0, ids.clamp(max=self.vocab - 1))
+            if bool((beyond := ids >= self.vocab).any()):
+                rows[beyond] = torch.from_numpy(self.more.rows(ids[beyond].tolist())).to(rows.device)
         else:
             rows, which = torch.unique(tokens.chars, dim=0, return_inverse=True)
         return self.reader(rows.long()).index_select(0, which)
@@ -268,7 +271,7 @@ class Elmo(nn.Module):
 
     def told(self, ids: Int[Tensor, "M"]) -> Int[Tensor, "M"]:
         """The ids with ``unknown`` in the place of words that aren't told."""
-        if self.words == self.vocab or self.config.unknown is None:
+        if self.config.unknown is None:
             return ids
         return ids.masked_fill(ids >= self.words, self.config.unknown)
 
@@ -276,6 +279,7 @@ class Elmo(nn.Module):
         """A copy without the output layer: what is asked for states alone. There is no pooler."""
         made = build(self.config.model_copy(update={"head": None}))
         made.load_state_dict({name: value for name, value in self.state_dict().items() if not name.startswith("head.")})
+        made.more = self.more
         return made
 
     def flops_per_token(self, context: int) -> int:

@@ -12,14 +12,14 @@ Their files have a row for each id but 0, so the ids there are smaller by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vocablo.base.errors import ConfigError
-from vocablo.text.tokenizer import Tokenizer
+from vocablo.text.tokenizer import Encoding, Tokenizer
 
 BYTES = 256
 BEGIN_SENTENCE, END_SENTENCE, BEGIN_WORD, END_WORD, PADDING = range(BYTES + 1, BYTES + 6)
@@ -100,3 +100,74 @@ class Scheme:
 
 ELMO = Scheme(50, marked=True)
 PLAIN = Scheme(24)
+
+
+class MoreWords:
+    """Words that a vocabulary lacks, numbered from ``first`` on as they come, so that they go where numbers of tokens go.
+
+    They are kept as long as the object, and copies of it are the object itself: copies of a model know the same words.
+    """
+
+    def __init__(self, scheme: Scheme, first: int) -> None:
+        self.scheme, self.first = scheme, first
+        self._numbers: dict[str, int] = {}
+        self._rows: list[NDArray[np.int16]] = []
+
+    def number(self, word: str) -> int:
+        """The number of a word: the one that it was given when it first came."""
+        found = self._numbers.get(word)
+        if found is None:
+            found = self._numbers[word] = self.first + len(self._rows)
+            self._rows.append(self.scheme.rows([word])[0])
+        return found
+
+    def rows(self, numbers: Iterable[int]) -> Rows:
+        """The ids of numbered words, [N, C]."""
+        return np.stack([self._rows[number - self.first] for number in numbers])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __deepcopy__(self, memo: object) -> MoreWords:
+        return self
+
+
+class OpenTokenizer(Tokenizer):
+    """A tokenizer that gives unknown words numbers of their own, for a model that reads how they are spelled (``MoreWords``)."""
+
+    def __init__(self, tokenizer: Tokenizer, more: MoreWords) -> None:
+        super().__init__(tokenizer.inner, tokenizer.roles, tokenizer._config)
+        self.more = more
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, model: object) -> Tokenizer:
+        """The tokenizer as it is, unless the model can be told ``more`` words."""
+        more = getattr(model, "more", None)
+        if not isinstance(more, MoreWords) or tokenizer.unk_id is None:
+            return tokenizer
+        return cls(tokenizer, more)
+
+    def encode(self, text: str) -> Encoding:
+        """The tokens of a text; an unknown one has the number of its word."""
+        found = super().encode(text)
+        spans = found.offsets.tolist()
+        ids = [
+            self.more.number(self._normal(text[begin:end])) if index == self.unk_id and end > begin else index
+            for index, (begin, end) in zip(found.ids, spans, strict=True)
+        ]
+        names = [
+            name if index < self.more.first else text[begin:end]
+            for name, index, (begin, end) in zip(found.tokens, ids, spans, strict=True)
+        ]
+        return Encoding(ids, found.offsets, found.words, names)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text."""
+        return [self.encode(text).ids for text in texts]
+
+    def with_roles(self, roles: Mapping[str, str]) -> Tokenizer:
+        return OpenTokenizer(super().with_roles(roles), self.more)
+
+    def _normal(self, word: str) -> str:
+        normalizer = self.inner.normalizer
+        return word if normalizer is None else normalizer.normalize_str(word)

@@ -1,0 +1,1 @@
+"""Published ELMo weights: options (JSON) and weights (HDF5) as the family ``elmo``."""

@@ -16,7 +16,7 @@ Where something is cut, the pieces have boundaries as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -25,11 +25,10 @@ from torch import nn
 
 from vocablo.base.config import Settings
 from vocablo.base.errors import ConfigError, DataError
-from vocablo.base.random import generator
 from vocablo.contract import Batch, Target, Term, TwoWayModel
-from vocablo.data.order import shuffled
 from vocablo.pretexts import _rows as rows
-from vocablo.pretexts._rows import Ints, MarkedStream, Sentences
+from vocablo.pretexts._blocks import BlockPretext
+from vocablo.pretexts._rows import Ints, MarkedStream
 from vocablo.text.templates import Template
 from vocablo.text.tokenizer import Tokenizer
 
@@ -44,12 +43,10 @@ class Config(Settings):
     order: Literal["sentences", "documents", "shuffled"] = "sentences"
 
 
-class Pretext:
-    """Batches of one store for one run, and their loss.
+class Pretext(BlockPretext):
+    """Batches of one store for one run, and their loss; see ``_blocks.BlockPretext``.
 
-    ``batch`` is the number of sequences of an optimizer step over all ranks, ``micro`` how many of them go through the
-    model at once, ``context`` the longest sequence in tokens, boundaries included. Raises ConfigError for a tokenizer
-    without a boundary, DataError when there is too little text.
+    Raises ConfigError for a tokenizer without a boundary, DataError when there is too little text.
     """
 
     names: tuple[str, ...] = ("forward", "backward")
@@ -66,53 +63,9 @@ class Pretext:
         micro: int | None,
         context: int,
     ) -> None:
-        if min(batch, context, micro or 1) < 1:
-            raise ConfigError(f"batch, micro and context are at least 1; got {batch}, {micro} and {context}.")
-        self.store, self.settings, self.seed, self.tokenizer = store, settings, seed, tokenizer
-        self.batch, self.micro, self.context = batch, micro or batch, context
-        self.frame = Template.two_way(tokenizer).alone
-        self.body = context - self.frame.special_count
-        if self.body < 1:
-            raise ConfigError(f"A context of {context} has no room beside {self.frame.special_count} boundaries.")
-        self._fixed = None if settings.order == "shuffled" else self._cut(store, 0)
-        sizes = self._cut(store, 0)[1]
-        if not len(sizes):
-            raise DataError("The store has no tokens: give some text.")
-        if settings.order == "shuffled" and len(store.tokens) < self.body:
-            raise DataError(
-                f"The text has {len(store.tokens)} tokens, fewer than one block of {self.body}: give more text or a "
-                "smaller context."
-            )
-        self._rows = len(sizes)
-        self.tokens = int(sizes.sum()) + self._rows * self.frame.special_count
-        self._epoch: tuple[int, Ints, Ints] | None = None
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in which every token is told once from each side."""
-        return rows.ceil(self._rows, self.batch)
-
-    def continues(self, step: int) -> bool:
-        """No state is carried from step to step."""
-        return False
-
-    def micro_batches(self, step: int, rank: int = 0, world: int = 1) -> list[Batch]:
-        """The part of optimizer step ``step`` (from 0) that ``rank`` works on: a pure function of the arguments.
-
-        The sequences of the step are the same for every ``micro`` and ``world``.
-        """
-        epoch, index = divmod(step, self.steps_per_epoch)
-        if self._epoch is None or self._epoch[0] != epoch:
-            offset = int(generator(self.seed, "offset", epoch).integers(self.body))
-            fixed = self._fixed or self._cut(self.store, offset)
-            order = shuffled(len(fixed[0]), self.seed, epoch)
-            self._epoch = (epoch, fixed[0][order], fixed[1][order])
-        here = slice(index * self.batch, (index + 1) * self.batch)
-        starts, lengths = self._epoch[1][here], self._epoch[2][here]
-        return [
-            self._batch(self.store, starts[share], lengths[share])
-            for share in rows.shares(len(starts), self.micro, rank, world)
-        ]
+        self.tokenizer, self.frame = tokenizer, Template.two_way(tokenizer).alone
+        around = self.frame.special_count
+        super().__init__(store, settings, around=around, seed=seed, batch=batch, micro=micro, context=context)
 
     def terms(self, model: TwoWayModel, batch: Batch, state: Any) -> tuple[dict[str, Term], Any]:
         """The summed negative log-probabilities of both directions, in nats; there is no state."""
@@ -125,29 +78,10 @@ class Pretext:
             found[name] = Term(total, target.count)
         return found, None
 
-    def validation(
-        self, store: MarkedStream, rank: int = 0, world: int = 1, batches: int | None = None
-    ) -> Iterator[Batch]:
-        """Every token of a held-out store as a target once from each side, cut in the same way, unshuffled.
-
-        ``batches`` limits the work to so many batches of each rank, evenly spread over the store.
-        """
-        starts, lengths = self._cut(store, 0)
-        for share in rows.spread(len(starts), self.micro, rank, world, batches):
-            yield self._batch(store, starts[share], lengths[share])
-
     def attach(self, model: Any, heads: Mapping[str, nn.Module]) -> None:
         """Tell a model that reads letters how the tokenizer's words are spelled. The loss has no modules."""
         if hasattr(model, "spell"):
             model.spell(self.tokenizer)
-
-    def modules(self) -> nn.ModuleDict | None:
-        """Modules of the loss itself: none."""
-        return None
-
-    def plateau(self) -> tuple[str, float] | None:
-        """Where the loss may stay without anything learnt of context: not known to happen here."""
-        return None
 
     def check(self, model: TwoWayModel) -> None:
         """Raise before training starts what would go wrong in it."""
@@ -170,30 +104,11 @@ class Pretext:
                 "raise model.head.words, or take a tokenizer of words."
             )
 
-    def fingerprint(self) -> dict[str, Any]:
-        """What decides the sequence of batches; a resumed run must have the same."""
-        return {
-            "pretext": "bidirectional",
-            **self.settings.model_dump(),
-            "context": self.context,
-            "batch": self.batch,
-            "micro": self.micro,
-            "seed": self.seed,
-            "tokens": self.tokens,
-            "tokens_crc32": rows.crc32(self.store.tokens),
-        }
-
-    def _cut(self, store: MarkedStream, offset: int) -> tuple[Ints, Ints]:
-        """Starts and lengths of all sequences, without their boundaries."""
-        if self.settings.order == "shuffled":
-            return rows.windows(len(store.tokens), self.body, offset)
-        if self.settings.order == "documents":
-            return rows.pieces(store.documents[:-1], store.documents[1:] - 1, self.body)
-        sentences = Sentences.of(store)
-        return rows.pieces(sentences.starts, sentences.stops, self.body)
-
-    def _batch(self, store: MarkedStream, starts: Ints, lengths: Ints) -> Batch:
-        flat = rows.framed(store, self.frame, (starts, lengths))
+    def make(
+        self, store: MarkedStream, starts: Ints, lengths: Ints, share: slice, seed: int, *stream: int | str
+    ) -> Batch:
+        """Rows between boundaries; nothing is drawn."""
+        flat = rows.framed(store, self.frame, (starts[share], lengths[share]))
         ids = flat.ids
         inner = np.ones(len(ids), dtype=bool)
         inner[flat.starts] = False

@@ -23,12 +23,14 @@ _open: ContextVar[Taps | None] = ContextVar("taps", default=None)
 class Taps:
     """What was recorded: for each attention module, in the order of the forward pass, its queries, keys and fences.
 
-    In a decoder that translates, each layer's attention to itself comes before that to the source.
+    In a decoder that translates, each layer's attention to itself comes before that to the source. Attention that isn't a
+    softmax of q k (a recurrent decoder's) hands over its weights themselves: ``told``, [H, T, S] of each sequence.
     """
 
     recorded: list[tuple[nn.Module, Tensor, Tensor, tuple[Fences, Fences], Look, float, Tensor | None]] = field(
         default_factory=list
     )
+    told: list[tuple[nn.Module, list[Tensor]]] = field(default_factory=list)
 
     def weights(self, layer: int) -> list[Tensor]:
         """Attention weights [H, T, S] of each sequence, of the ``layer``-th attention that ran (from 0)."""
@@ -52,6 +54,18 @@ def record(
     if taps is not None:
         bias = None if bias is None else bias.detach()
         taps.recorded.append((module, q.detach(), k.detach(), (rows, cols or rows), look, scale, bias))
+
+
+def watched() -> bool:
+    """Whether somebody watches, for those who would have to keep their weights."""
+    return _open.get() is not None
+
+
+def record_weights(module: nn.Module, weights: list[Tensor]) -> None:
+    """Called by attention that has its weights at hand, [H, T, S] of each sequence; does nothing unless somebody watches."""
+    taps = _open.get()
+    if taps is not None:
+        taps.told.append((module, [one.detach() for one in weights]))
 
 
 @contextmanager

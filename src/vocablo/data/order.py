@@ -75,3 +75,32 @@ def by_length(
         total += sizes[place]
     if group:
         yield group
+
+
+def of_like_length(
+    sizes: NDArray[np.int64], budget: int, seed: int, epoch: int, pool: int = 100
+) -> list[NDArray[np.int64]]:
+    """An epoch's batches of about ``budget`` tokens, each of texts of like length: a pure function of its arguments.
+
+    The order is drawn by lot; within ``pool`` batches of it texts are sorted by length, cut into batches of nearly equal
+    sums of ``sizes``, and these are put in an order by lot again. There are as many batches in every epoch, the sum over the
+    budget, and no more than there are texts.
+    """
+    count = batches_of(sizes, budget)
+    order = shuffled(len(sizes), seed, epoch)
+    pools = -(-count // pool)
+    edges = np.searchsorted(np.cumsum(sizes[order]), np.arange(1, pools) * (int(sizes.sum()) / pools))
+    order = np.concatenate([part[np.argsort(sizes[part], kind="stable")] for part in np.split(order, edges)])
+    ends = np.searchsorted(np.cumsum(sizes[order]), np.arange(1, count) * (int(sizes.sum()) / count))
+    # At least one text for every batch, however long some are.
+    for number in range(len(ends)):
+        ends[number] = max(ends[number], number + 1, ends[number - 1] + 1 if number else 0)
+    for number in reversed(range(len(ends))):
+        ends[number] = min(ends[number], len(order) - (len(ends) - number))
+    batches = np.split(order, ends)
+    return [batches[place] for place in generator(seed, "batches", epoch).permutation(count)]
+
+
+def batches_of(sizes: NDArray[np.int64], budget: int) -> int:
+    """How many batches of about ``budget`` tokens texts of these sizes make."""
+    return min(len(sizes), max(1, -(-int(sizes.sum()) // budget)))

@@ -19,7 +19,7 @@ from vocablo.data.examples import ChoiceExample, Label, TaggedExample, TextExamp
 from vocablo.data.readers import Row, Tell, read_rows
 from vocablo.data.tags import in_iob2
 
-KINDS = ("class", "number", "labels")
+KINDS = ("class", "number", "labels", "text")
 _ABSENT = ("nan", "NaN", "<NA>")  # how programs write that a cell of a table has no value
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ def read_texts(
     encoding: str = "utf-8",
     notes: Tell = tell,
 ) -> list[TextExample]:
-    """Texts with a label of a ``kind``: class, number, or labels (several, a JSON list or joined by ``separator``).
+    """Texts with a label of a ``kind``: class, number, text, or labels (several, a JSON list or joined by ``separator``).
 
     Of this last kind an empty list, or cell, is a text that no label applies to; elsewhere it is refused.
 
@@ -52,7 +52,7 @@ def read_texts(
     if kind not in KINDS:
         raise ConfigError(f"There is no kind of label {kind!r}{nearest(kind, KINDS)}")
     table = _Table(path, encoding, notes)
-    read = {"class": _class, "number": _number, "labels": lambda value: _labels(value, separator)}[kind]
+    read = {"class": _class, "number": _number, "text": _text, "labels": lambda value: _labels(value, separator)}[kind]
 
     def example(row: Row, place: int) -> TextExample:
         return TextExample(
@@ -174,7 +174,7 @@ def _absent(value: Any, read: Callable[[Any], Any]) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value)) or value == []
 
 
-_WANTED = {"class": "text or a whole number", "number": "a finite number", "labels": "a list of labels"}
+_WANTED = {"class": "text or a whole number", "number": "a finite number", "labels": "a list of labels", "text": "text"}
 
 
 def _text(value: Any) -> str | None:

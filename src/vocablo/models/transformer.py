@@ -141,6 +141,12 @@ class Config(TrunkSettings):
             update={name: getattr(self, name).model_copy(update=values) for name, values in parts.items()}
         )
 
+    def paired(self, start: Sequence[int], vocab: int | None = None) -> Config:
+        """The same with the ids that stand before a target, and a vocabulary of targets of its own (None: one for both)."""
+        assert self.decoder is not None, "of an encoder-decoder"
+        side = {"start": tuple(start)} | ({} if vocab is None else {"vocab": vocab})
+        return self.model_copy(update={"decoder": self.decoder.model_copy(update=side)})
+
     @model_validator(mode="after")
     def _divides(self) -> Config:
         heads, width = self.attention.heads, self.attention.head_width
@@ -403,6 +409,12 @@ class EncoderDecoder(nn.Module):
     def target_log_probs(self, states: Tensor, at: Int[Tensor, "M"], ids: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
         """log p(ids[m] | the source and what states[at[m]] has read) in nats."""
         return self.head.target_log_probs(states.index_select(0, at), ids, self.table.weight)
+
+    def smoothed_log_probs(
+        self, states: Tensor, at: Int[Tensor, "M"], ids: Int[Tensor, "M"], smoothing: float
+    ) -> tuple[Float[Tensor, "M"], Float[Tensor, "M"]]:
+        """The same against targets that are smoothed, and the plain ones without a gradient: ``nn/head.smoothed_log_probs``."""
+        return self.head.smoothed_log_probs(states.index_select(0, at), ids, self.table.weight, smoothing)
 
     def flops_per_token(self, context: int) -> int:
         """Of one target token and one source token, forward and backward, with the output layer."""

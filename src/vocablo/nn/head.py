@@ -12,6 +12,7 @@ values; for any other gradient the chunks are computed again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,14 +33,43 @@ def target_log_probs(
     bias: Float[Tensor, "V"] | None = None,
 ) -> Float[Tensor, "M"]:
     """log p(ids[m] | states[at[m]]) in nats, float32. ``at`` None means every state in order (M = N)."""
+    return smoothed_log_probs(states, at, ids, weight, bias, 0.0)[0]
+
+
+def smoothed_log_probs(
+    states: Float[Tensor, "N D"],
+    at: Int[Tensor, "M"] | None,
+    ids: Int[Tensor, "M"],
+    weight: Float[Tensor, "V D"],
+    bias: Float[Tensor, "V"] | None,
+    smoothing: float,
+) -> tuple[Float[Tensor, "M"], Float[Tensor, "M"]]:
+    """sum_v q(v) log p(v | states[at[m]]), and log p(ids[m] | the same) without a gradient; in nats, float32.
+
+    q has 1 - ``smoothing`` on the target and the rest spread evenly over all V (label smoothing, Szegedy et al. 2016; the
+    loss of Vaswani et al. 2017 is the KL divergence from q, which differs by q's entropy, a constant).
+    """
     chosen = states if at is None else states.index_select(0, at)
     if torch.is_autocast_enabled(chosen.device.type):
         chosen, weight = (x.to(torch.get_autocast_dtype(chosen.device.type)) for x in (chosen, weight))
     elif chosen.dtype != weight.dtype:
         chosen = chosen.to(weight.dtype)
-    if not torch.is_grad_enabled():  # an autograd function is told that parameters need gradients even then
-        return _over_chunks(chosen, ids, weight, bias, None, _Gradients(chosen, weight, bias, (False, False, False)))
-    return _TargetLogProbs.apply(chosen, ids, weight, bias)  # type: ignore[no-any-return]
+    plain = torch.empty(len(ids) if smoothing else 0, dtype=torch.float32, device=states.device)
+    work = _Work(smoothing, plain)
+    if torch.is_grad_enabled():
+        result = _TargetLogProbs.apply(chosen, ids, weight, bias, work)
+    else:  # an autograd function is told that parameters need gradients even then
+        none = _Gradients(chosen, weight, bias, (False, False, False))
+        result = _over_chunks(chosen, ids, weight, bias, None, none, work)
+    return result, plain if smoothing else result.detach()  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """How much of a target's probability is spread over the vocabulary, and where its own log p is put then."""
+
+    smoothing: float
+    plain: Tensor
 
 
 def _chunks(count: int, weight: Tensor) -> range:
@@ -73,21 +103,22 @@ class _Gradients:
 
 class _TargetLogProbs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, ids: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, states: Tensor, ids: Tensor, weight: Tensor, bias: Tensor | None, work: _Work) -> Tensor:
         needs = ctx.needs_input_grad
         grads = _Gradients(states, weight, bias, (needs[0], needs[2], needs[3]))
-        result = _over_chunks(states, ids, weight, bias, None, grads)
+        ctx.work = work
+        result = _over_chunks(states, ids, weight, bias, None, grads, work)
         ctx.save_for_backward(states, ids, weight, bias, grads.states, grads.weight, grads.bias)
         return result
 
     @staticmethod
     # pyrefly: ignore[bad-override]
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, None, Tensor | None, Tensor | None, None]:
         states, ids, weight, bias, grad_states, grad_weight, grad_bias = ctx.saved_tensors
         if len(ids) and upstream.stride() != (0,):
             needs = ctx.needs_input_grad
             grads = _Gradients(states, weight, bias, (needs[0], needs[2], needs[3]))
-            _over_chunks(states, ids, weight, bias, upstream, grads)
+            _over_chunks(states, ids, weight, bias, upstream, grads, ctx.work)
             grad_states, grad_weight, grad_bias = grads.states, grads.weight, grads.bias
             scale = torch.ones((), device=states.device)
         else:
@@ -97,14 +128,21 @@ class _TargetLogProbs(torch.autograd.Function):
             None,
             None if grad_weight is None else (grad_weight * scale).to(weight.dtype),
             None if grad_bias is None else (grad_bias * scale).to(bias.dtype),
+            None,
         )
 
 
 def _over_chunks(
-    states: Tensor, ids: Tensor, weight: Tensor, bias: Tensor | None, upstream: Tensor | None, grads: _Gradients
+    states: Tensor,
+    ids: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    upstream: Tensor | None,
+    grads: _Gradients,
+    work: _Work,
 ) -> Tensor:
     """Log-probabilities of the targets [M], float32, and on the way the gradients, each row weighted by ``upstream``."""
-    vocab = weight.shape[0]
+    vocab, smoothing = weight.shape[0], work.smoothing
     result = torch.empty(len(ids), dtype=torch.float32, device=states.device)
     piece = max(8, PIECE_BYTES // (4 * vocab))
     chunks = _chunks(len(ids), weight)
@@ -115,9 +153,15 @@ def _over_chunks(
             part, here = logits[at : at + piece], slice(begin + at, begin + min(at + piece, len(logits)))
             target = ids[here, None]
             values = torch.log_softmax(part.float(), dim=1)
-            result[here] = values.gather(1, target).squeeze(1)
+            found = values.gather(1, target).squeeze(1)
+            if smoothing:
+                work.plain[here] = found
+                found = (1 - smoothing) * found + smoothing * values.mean(1)
+            result[here] = found
             if grads.needed:
-                values.exp_().scatter_add_(1, target, values.new_full(target.shape, -1.0))
+                values.exp_().scatter_add_(1, target, values.new_full(target.shape, smoothing - 1.0))
+                if smoothing:
+                    values -= smoothing / vocab
                 if upstream is not None:
                     values *= upstream[here, None]
                 part.copy_(values)

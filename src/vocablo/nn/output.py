@@ -18,7 +18,7 @@ from vocablo.base.errors import CheckpointError, ConfigError
 from vocablo.nn import pooling
 from vocablo.nn.crf import CRF
 from vocablo.nn.features import Features
-from vocablo.nn.head import target_log_probs
+from vocablo.nn.head import smoothed_log_probs, target_log_probs
 from vocablo.nn.layers import ACTIVATIONS, Activation
 from vocablo.nn.linear import Linear
 
@@ -58,6 +58,12 @@ class OutputLayer(nn.Module):
     ) -> Float[Tensor, "M"]:
         """log p(ids[m] | states[m]) in nats; the M x V matrix is never made whole."""
         return target_log_probs(self.transform(states), None, ids, self._matrix(table), self.bias)
+
+    def smoothed_log_probs(
+        self, states: Float[Tensor, "M D"], ids: Int[Tensor, "M"], table: Float[Tensor, "V E"], smoothing: float
+    ) -> tuple[Float[Tensor, "M"], Float[Tensor, "M"]]:
+        """As ``nn/head.smoothed_log_probs``."""
+        return smoothed_log_probs(self.transform(states), None, ids, self._matrix(table), self.bias, smoothing)
 
     def _matrix(self, table: Tensor) -> Tensor:
         return table if self.weight is None else self.weight

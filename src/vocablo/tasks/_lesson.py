@@ -1,7 +1,8 @@
 """A task as the training loop sees it: the same as a pretext, over labelled examples instead of a stream.
 
 A step is a set of examples, a pure function of the seed and the step. Within it they are read in the order of their
-lengths, so that the micro-batches, and the groups of equal length that attention works on, are as even as can be.
+lengths, so that the micro-batches, and the groups of equal length that attention works on, are as even as can be. Where a
+step is a number of tokens, its examples are of like length to begin with.
 """
 
 from __future__ import annotations
@@ -15,33 +16,42 @@ from torch import nn
 
 from vocablo.base.errors import DataError
 from vocablo.contract import Batch, Term
-from vocablo.data.order import shuffled
+from vocablo.data.order import batches_of, of_like_length, shuffled
 from vocablo.tasks._reading import Heads
 from vocablo.tasks._rows import Encoded, Ints
 from vocablo.tasks._task import Task
 
 
 class Lesson:
-    """Training examples of a task for one run. ``batch`` is examples of a step over all ranks, ``micro`` at once."""
+    """Training examples of a task for one run. ``batch`` is examples of a step over all ranks, ``micro`` at once.
 
-    perplexity_of: str | None = None
+    With ``batch_tokens`` a step has about so many tokens instead, of the longer side where an example has two.
+    """
 
     def __init__(
-        self, task: Task, encoded: Encoded, heads: nn.ModuleDict, *, seed: int, batch: int, micro: int | None = None
+        self,
+        task: Task,
+        encoded: Encoded,
+        heads: nn.ModuleDict,
+        *,
+        seed: int,
+        batch: int,
+        micro: int | None = None,
+        batch_tokens: int | None = None,
     ) -> None:
         if not len(encoded):
             raise DataError("There are no examples to learn from.")
         self.task, self.encoded, self.seed = task, encoded, seed
         self.heads = heads
-        self.batch, self.micro = batch, micro or batch
+        self.batch, self.batch_tokens = batch, batch_tokens
+        steps = 0 if batch_tokens is None else batches_of(encoded.sizes, batch_tokens)
+        self.steps_per_epoch = steps or -(-len(encoded) // batch)  # in which every example is read once
+        self.micro = micro or (-(-len(encoded) // steps) if steps else batch)
         self.names = task.names
-        self.tokens = len(encoded.ids)
-        self._epoch: tuple[int, Ints] | None = None
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in which every example is read once; the last one may be smaller."""
-        return -(-len(self.encoded) // self.batch)
+        self.perplexity_of: str | None = getattr(task, "perplexity_of", None)
+        self.tokens = encoded.total
+        self._epoch: tuple[int, list[Ints]] | None = None
+        self._split = micro is not None or not steps
 
     def continues(self, step: int) -> bool:
         """No state is carried from step to step."""
@@ -51,9 +61,16 @@ class Lesson:
         """The examples of step ``step`` (from 0), shortest first."""
         epoch, index = divmod(step, self.steps_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = (epoch, shuffled(len(self.encoded), self.seed, epoch))
-        here = self._epoch[1][index * self.batch : (index + 1) * self.batch]
+            self._epoch = (epoch, self._drawn(epoch))
+        here = self._epoch[1][index]
         return here[np.argsort(self.encoded.sizes[here], kind="stable")]
+
+    def _drawn(self, epoch: int) -> list[Ints]:
+        """The steps of an epoch."""
+        if self.batch_tokens is not None:
+            return of_like_length(self.encoded.sizes, self.batch_tokens, self.seed, epoch)
+        order = shuffled(len(self.encoded), self.seed, epoch)
+        return [order[begin : begin + self.batch] for begin in range(0, len(order), self.batch)]
 
     def micro_batches(self, step: int, rank: int = 0, world: int = 1) -> list[Batch]:
         """The part of a step that ``rank`` works on; ranks take turns along the lengths, so each has as much to read."""
@@ -113,6 +130,7 @@ class Lesson:
             "labels": list(self.task.labels),
             "batch": self.batch,
             "micro": self.micro,
+            **({} if self.batch_tokens is None else {"batch_tokens": self.batch_tokens}),
             "seed": self.seed,
             "tokens": self.tokens,
             "tokens_crc32": self.encoded.crc32,

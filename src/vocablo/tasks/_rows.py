@@ -75,6 +75,11 @@ class Encoded:
         """Tokens of each example, [E]."""
         return np.diff(self.starts[self.examples])
 
+    @property
+    def total(self) -> int:
+        """All tokens that are read in an epoch."""
+        return len(self.ids)
+
     def rows(self, which: Ints) -> tuple[Ints, Ints]:
         """The sequences of some examples, in their order, and how many each has."""
         counts = np.diff(self.examples)[which]

@@ -169,6 +169,7 @@ class Trainer:
         names = self.pretext.names
         mine = [sum(batch.targets[name].count for batch in batches) for name in names]
         read = sum(batch.tokens.fences.total for batch in batches)
+        read += sum(batch.source.fences.total for batch in batches if batch.source is not None)
         *counts, tokens = self.ranks.sum_integers([*mine, read])
         divisor = {name: max(1, count) for name, count in zip(names, counts, strict=True)}
         before = self.carried if self.pretext.continues(index) and self.carried else [None] * len(batches)

@@ -29,13 +29,14 @@ class TrainSettings(Settings):
     minutes: Annotated[float, Field(gt=0)] | None = None  # becomes a number of steps before the first one
 
     batch: Positive = 32  # sequences of an optimizer step, over all ranks
+    batch_tokens: Positive | None = None  # of a step of a labelled task, instead of ``batch`` examples
     micro: Positive | None = None  # sequences that go through the model at once; None: all of a rank's
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 1e-3
     min_lr: Annotated[float, Field(ge=0)] = 0.0
     warmup: Annotated[float, Field(ge=0)] = 0.02  # steps if 1 or more, a share of the run if below 1
-    schedule: Literal["linear", "cosine", "constant", "constant-then-decay", "zaremba"] = "cosine"
+    schedule: Literal["linear", "cosine", "constant", "constant-then-decay", "zaremba", "inverse-sqrt"] = "cosine"
     cooldown: Annotated[float, Field(gt=0, le=1)] = 0.2  # constant-then-decay: share of the run that decays
     hold_epochs: Annotated[int, Field(ge=0)] = 4  # zaremba: epochs at full lr
     decay: Annotated[float, Field(gt=0, le=1)] = 0.5  # zaremba: factor of each later epoch
@@ -54,6 +55,9 @@ class TrainSettings(Settings):
     sample_every: Positive | None = None  # steps; None: no samples
     save_every: Positive | None = None  # steps; None: ten times a run, and always after the last step
     keep: Positive = 2  # newest checkpoints kept; the best one is kept too
+    average: Positive | None = (
+        None  # the finished model is the mean of so many of the newest checkpoints; None: the best one
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainSettings:
@@ -63,7 +67,11 @@ class TrainSettings(Settings):
             raise ValueError(f"give only one of steps, epochs and minutes; got {', '.join(given)}")
         if self.min_lr > self.lr:
             raise ValueError(f"min_lr ({self.min_lr:g}) is above lr ({self.lr:g})")
-        if self.micro is not None and self.micro > self.batch:
+        if self.average is not None and self.average > self.keep:
+            raise ValueError(
+                f"average ({self.average}) needs as many checkpoints: set keep (now {self.keep}) to it or more"
+            )
+        if self.micro is not None and self.micro > self.batch and self.batch_tokens is None:
             raise ValueError(f"micro ({self.micro}) is above batch ({self.batch})")
         if self.warmup >= 1 and self.warmup != int(self.warmup):
             raise ValueError(f"warmup is a share below 1 or a whole number of steps; got {self.warmup:g}")

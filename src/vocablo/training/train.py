@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -26,7 +28,8 @@ from vocablo.training.watchers import Save, Watcher
 class RunResult:
     """How a run ended. ``loss`` is the last step's, in nats a target; ``stopped_by`` is ``steps`` or ``patience``.
 
-    The finished model in the run's folder is that of ``best`` when there were evaluations, else the last one.
+    The finished model in the run's folder is that of ``best`` when there were evaluations, else the last one; with
+    ``train.average`` the mean of the newest checkpoints.
     """
 
     steps: int
@@ -58,6 +61,12 @@ def train(
             f"The pretext's batch is {pretext.batch}, the settings' {settings.batch}: they must be equal."
         )
     trainer = Trainer(model, pretext, settings)
+    if settings.batch_tokens is not None and getattr(pretext, "batch_tokens", None) != settings.batch_tokens:
+        raise ConfigError(
+            "train.batch_tokens is of labelled tasks (translate, classify, ...): here train.batch counts."
+        )
+    if settings.average is not None and len(pretext.modules() or ()):
+        raise ConfigError("train.average is of a model without heads beside it: leave it out here.")
     if settings.batch < trainer.ranks.world:
         raise ConfigError(f"batch is {settings.batch}, fewer than the {trainer.ranks.world} ranks: make it larger.")
     session = Session(trainer, run, tokenizer)
@@ -145,10 +154,33 @@ def _finish(session: Session) -> RunResult:
     result = RunResult(trainer.done, session.loss, session.best, session.seconds, trainer.stopped_by or "steps")
     if session.ranks.first:
         kept = trainer.done if session.best is None else session.best.step
-        run.finish(run.path(kept))
+        if trainer.settings.average is None:
+            run.finish(run.path(kept))
+        else:
+            _finish_averaged(session, [step for step in run.checkpoints() if step][-trainer.settings.average :])
         run.write_state(status="finished", stopped_by=result.stopped_by, steps=result.steps, finished_model=kept)
     session.ranks.wait()
     return result
+
+
+def _finish_averaged(session: Session, steps: Sequence[int]) -> None:
+    """The mean of these checkpoints' parameters as the finished model; the model in memory stays as it is."""
+    run, model = session.run, session.trainer.model
+    last = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    sums: dict[str, Any] = {}
+    for step in steps:
+        state.read_model(run.path(step), model)
+        for name, tensor in model.state_dict().items():
+            sums[name] = sums.get(name, 0) + tensor.double() if tensor.is_floating_point() else tensor.clone()
+    mean = {
+        name: (total / len(steps)).to(last[name].dtype) if last[name].is_floating_point() else total
+        for name, total in sums.items()
+    }
+    model.load_state_dict(mean)
+    with tempfile.TemporaryDirectory(dir=run.folder) as folder:
+        state.write_model(Path(folder), model, session.tokenizer, *state.kept(session.pretext))
+        run.finish(Path(folder))
+    model.load_state_dict(last)
 
 
 @contextlib.contextmanager

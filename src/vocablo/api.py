@@ -166,7 +166,7 @@ def finetune(
     resume: bool = False,
     quiet: bool = False,
 ) -> FinetuneResult:
-    """Fine-tune a model for a task (classify, regress, tag, span, choose) into the folder ``out``.
+    """Fine-tune a model for a task (classify, regress, tag, span, choose, translate, summarize, answer-text) into ``out``.
 
     ``model`` is a folder, a hub's name, or FAMILY:SIZE for fresh weights. ``columns`` say where the files have what
     (``tasks/_texts.py``); without ``dev`` a tenth of ``train`` is held out. ``seeds`` are how many (or which) runs are
@@ -183,7 +183,7 @@ def finetune(
         "read": {"freeze": freeze or None, "features": features},
         "tokenizer": {"path": None if tokenizer is None else str(tokenizer)},
     }
-    recipe, origin = finetune_recipe.resolve(task, given=given, overrides=overrides)
+    recipe, origin = finetune_recipe.resolve(task.replace("-", "_"), given=given, overrides=overrides)
     if isinstance(seeds, int) and seeds == 1:
         chosen = (recipe.train.seed,)
     place = None if out is None else Path(out)

@@ -22,7 +22,9 @@ def finetuned(value: Any) -> str:
             ("parameters", f"{quantity(value.parameters)}, {quantity(value.trained)} of them trained, and the head")
         )
     facts += _plan(value.plan) if value.plan is not None else []
-    if value.value is not None:
+    if value.value is not None and value.measure == "perplexity":
+        facts.append(("held-out perplexity", value.value))
+    elif value.value is not None:
         spread = "" if value.deviation is None else f" ± {100 * value.deviation:.2f} (standard deviation over seeds)"
         facts.append((f"held-out {value.measure}", f"{100 * value.value:.2f}{spread}"))
     lines = [f"  {name:<20}{cell if isinstance(cell, str) else format_number(cell)}" for name, cell in facts]
@@ -120,5 +122,5 @@ def _labels(labels: Any) -> str:
 
 
 def _first(measures: Any) -> str:
-    value = next(iter(measures.values()), None)
-    return "" if value is None else f"{100 * value:.2f}"
+    name, value = next(iter(measures.items()), ("", None))
+    return "" if value is None else f"{value:.2f}" if name == "perplexity" else f"{100 * value:.2f}"

@@ -27,7 +27,9 @@ Format = Annotated[str | None, typer.Option(help="table, glue:NAME (glue:cola), 
 
 @app.command()
 def finetune(
-    task: Annotated[str, typer.Argument(help="classify, regress, tag, span or choose.")],
+    task: Annotated[
+        str, typer.Argument(help="classify, regress, tag, span, choose, translate, summarize or answer-text.")
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(help="section.key=value, e.g. train.lr=3e-5 task.several=true read.context=128"),
@@ -36,8 +38,10 @@ def finetune(
         str | None,
         typer.Option("--model", "-m", help="A model's folder or hub name, or FAMILY:SIZE for fresh weights."),
     ] = None,
-    train: Annotated[Path | None, typer.Option(help="The examples to learn from.")] = None,
-    dev: Annotated[Path | None, typer.Option(help="Held-out examples. [default: a tenth of --train]")] = None,
+    train: Annotated[
+        str | None, typer.Option(help="The examples to learn from; of two parallel files SOURCE,TARGET.")
+    ] = None,
+    dev: Annotated[str | None, typer.Option(help="Held-out examples. [default: a tenth of --train]")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the model; the run is kept in its run/.")] = None,
     text_column: TextColumn = None,
     pair_column: PairColumn = None,

@@ -69,7 +69,7 @@ def task_in(loaded: Loaded, where: str) -> tuple[str, Task] | None:
     if name not in registry.names(TASKS):
         raise CheckpointError(f"{where} is of a task {name!r}, which isn't known here.")
     module = registry.load(TASKS, name)
-    if module.HEAD not in loaded.heads:
+    if module.HEAD and module.HEAD not in loaded.heads:
         raise CheckpointError(f"{where} says that it is of the task {name!r}, and has no head for it.")
     try:
         reader = reader_for(loaded.model, loaded.tokenizer, build(ReadSettings, read, "read"))

@@ -3,6 +3,7 @@
 reads both    the output layer over words goes; the pooler is there if the task reads it (Devlin et al. 2019); a recurrent
               network needs no special tokens but one between two texts
 reads document    nothing changes: it has no output layer, and sums a document up in its own way
+reads source_target    nothing changes: it writes, which is the task
 reads left    two tokens are added, the delimiter between two texts and the one behind them whose state is the answer
               (Radford et al. 2018); the boundary that the model knows stands before a text, as in pre-training
 """
@@ -19,16 +20,23 @@ from vocablo.base.errors import ConfigError
 from vocablo.text.templates import Frame, Template
 from vocablo.text.tokenizer import Tokenizer
 
-READS = ("both", "left")
+READS, PAIRS = ("both", "left"), "source_target"
 ROLES = {"sep": "<delimiter>", "cls": "<extract>"}  # for a tokenizer of one boundary
 
 
-def check_family(model: Any, task: str, *, documents: bool = False) -> None:
+def check_family(model: Any, task: str, *, documents: bool = False, pairs: bool = False) -> None:
     """Raise ConfigError, naming what fits, for a family that a task can't be learnt on.
 
-    ``documents``: whether an example is a text, so that a family that reads whole ones will do.
+    ``documents``: whether an example is a text, so that a family that reads whole ones will do; ``pairs``: whether the task
+    is to write a text from another.
     """
     trained = isinstance(model, nn.Module) and next(model.parameters(), None) is not None
+    if pairs:
+        if not trained or model.reads != PAIRS:
+            raise ConfigError(
+                f"{task} needs a model that reads a source and writes a target, as transformer:tiny; this one reads {model.reads!r}."
+            )
+        return
     if not trained:
         why = "is counted and has no states to learn from"
     elif model.reads not in (*READS, *(("document",) if documents else ())):
@@ -51,6 +59,12 @@ def fitted(model: Any, tokenizer: Tokenizer, *, pooler: bool) -> tuple[Any, Toke
     if model.reads == "left":
         tokenizer = tokenizer.with_roles(ROLES)
         made = grown(model, max(model.vocab, tokenizer.size))
+    elif model.reads == PAIRS:
+        if not model.start:
+            raise ConfigError(
+                "Nothing says which token a target starts from: config.json needs decoder_start_token_id (ours: decoder.start)."
+            )
+        made = copy.deepcopy(model)
     elif model.reads == "document":
         made = copy.deepcopy(model)
     elif _bare(tokenizer, model):
@@ -84,6 +98,8 @@ def template(tokenizer: Tokenizer, model: Any) -> Template:
         return Template(Frame(((), ()), ((), ()), (0,)), two)
     if model.reads == "both":
         return Template.of(tokenizer)
+    if model.reads == PAIRS:
+        return Template.of_source(tokenizer)
     start, delimiter, extract = tokenizer.end_id, tokenizer.sep_id, tokenizer.cls_id
     if start is None or delimiter is None or extract is None:
         raise ConfigError(

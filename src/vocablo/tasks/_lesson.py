@@ -51,7 +51,7 @@ class Lesson:
         self.perplexity_of: str | None = getattr(task, "perplexity_of", None)
         self.tokens = encoded.total
         self._epoch: tuple[int, list[Ints]] | None = None
-        self._split = micro is not None or not steps
+        self._whole = bool(steps) and micro is None
 
     def continues(self, step: int) -> bool:
         """No state is carried from step to step."""
@@ -74,9 +74,9 @@ class Lesson:
 
     def micro_batches(self, step: int, rank: int = 0, world: int = 1) -> list[Batch]:
         """The part of a step that ``rank`` works on; ranks take turns along the lengths, so each has as much to read."""
-        return [
-            self.task.batch(self.encoded, part) for part in self._parts(self.encoded, self.examples(step)[rank::world])
-        ]
+        mine = self.examples(step)[rank::world]
+        parts = [mine] if self._whole and len(mine) else self._parts(self.encoded, mine)
+        return [self.task.batch(self.encoded, part) for part in parts]
 
     def terms(self, model: Any, batch: Batch, state: Any) -> tuple[dict[str, Term], Any]:
         """The task's terms; there is no state."""

@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from vocablo.tasks._documents import DocumentReader
+from vocablo.tasks._pairs import PairReader
 from vocablo.tasks._reading import Reader, ReadSettings
 from vocablo.text.tokenizer import Tokenizer
 
-READERS: dict[str, type[Reader]] = {"left": Reader, "both": Reader, "document": DocumentReader}
+READERS: dict[str, type[Reader]] = {
+    "left": Reader,
+    "both": Reader,
+    "document": DocumentReader,
+    "source_target": PairReader,
+}
 
 
 def reader_for(model: Any, tokenizer: Tokenizer, settings: ReadSettings) -> Reader:

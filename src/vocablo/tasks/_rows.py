@@ -17,6 +17,11 @@ from vocablo.contract import Fences, Tokens
 Ints = NDArray[np.int64]
 
 
+def within(lengths: Ints) -> Ints:
+    """The place of each token in its own sequence, for sequences of these lengths."""
+    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Examples of a task, encoded.
@@ -89,7 +94,7 @@ class Encoded:
     def tokens(self, rows: Ints) -> Tokens:
         """Some sequences as a model reads them."""
         lengths = self.lengths[rows]
-        positions = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        positions = within(lengths)
         at = np.repeat(self.starts[rows], lengths) + positions
         segments = self.segments[at]
         return Tokens(

@@ -82,6 +82,22 @@ class Template:
         begin = end if tokenizer.cls_id is None else (tokenizer.cls_id,)
         return cls(Frame((begin, end), ((0,), (0,)), (0,)), Frame((begin, end, end), ((0,), (0,), (0,)), (0, 0)))
 
+    @classmethod
+    def of_source(cls, tokenizer: Tokenizer) -> Template:
+        """What stands around a source that a model reads before it writes: as the file says, else the end behind it.
+
+        A second text goes on where the first one ends. Raises ConfigError for a tokenizer without an end.
+        """
+        found = _stated(tokenizer.pipeline.get("post_processor"))
+        if found is not None:
+            return found
+        if tokenizer.end_id is None:
+            raise ConfigError(
+                "The tokenizer has no end-of-text token, and what is written has to end: name its eos_token."
+            )
+        end = (tokenizer.end_id,)
+        return cls(Frame(((), end), ((), (0,)), (0,)), Frame(((), (), end), ((), (), (0,)), (0, 0)))
+
     def single(self, ids: Sequence[int]) -> list[int]:
         """One text with its special tokens; its segments are ``alone.segments``."""
         return self.alone(ids)[0]

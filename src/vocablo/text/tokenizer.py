@@ -25,6 +25,7 @@ from vocablo.text.words import Flags, WordTable
 __all__ = ["KINDS", "Encoding", "Tokenizer"]
 
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
+SOURCE = "source_tokenizer.json"  # of sources, where they have another tokenizer than targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Tokenizer:
         inner.no_truncation()
         inner.no_padding()
         self.inner, self.roles = inner, specials
+        self._source: Tokenizer | None = None
         self._config = dict(config or {})
         self.pipeline = pipeline(inner)
         self.spelling = spelling(self.pipeline)
@@ -100,9 +102,17 @@ class Tokenizer:
     def load(cls, where: str | Path) -> Tokenizer:
         """Load a folder that holds ``tokenizer.json``, or such a file. Raises CheckpointError when it can't be read."""
         path = Path(where)
-        path = path / FILE if path.is_dir() else path
+        folder = path if path.is_dir() else None
+        path = path if folder is None else folder / FILE
         if not path.is_file():
             raise CheckpointError(f"There is no {FILE} at {where}.")
+        made = cls._read(path)
+        if folder is not None and (folder / SOURCE).is_file():
+            made._source = cls._read(folder / SOURCE)
+        return made
+
+    @classmethod
+    def _read(cls, path: Path) -> Tokenizer:
         try:
             inner = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises the bare class
@@ -129,6 +139,8 @@ class Tokenizer:
             config["model_max_length"] = model_max_length
         write_text(Path(folder) / FILE, self._json)
         write_text(Path(folder) / CONFIG, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
+        if self._source is not None:
+            write_text(Path(folder) / SOURCE, self._source._json)
 
     def with_roles(self, roles: Mapping[str, str]) -> Tokenizer:
         """The same tokenizer with a new special token, behind the others, for each role that it lacks: role -> text.
@@ -143,6 +155,25 @@ class Tokenizer:
         config = {key: value for key, value in self._config.items() if key not in {f"{role}_token" for role in lacking}}
         return Tokenizer(inner, replace(self.roles, **lacking), config)
 
+    @property
+    def source(self) -> Tokenizer:
+        """The tokenizer of sources, of a model that reads one text and writes another: this one, unless ``with_source``."""
+        return self if self._source is None else self._source
+
+    def with_source(self, source: Tokenizer) -> Tokenizer:
+        """The same tokenizer for targets, with another one for sources; both are saved, and the hash is of both.
+
+        Raises ConfigError for tokenizers that write their special tokens differently.
+        """
+        if source.roles != self.roles:
+            raise ConfigError(
+                f"The source's tokenizer has the special tokens {source.specials} and the target's {self.specials}: "
+                "train both in one way."
+            )
+        made = Tokenizer(self.inner, self.roles, self._config)
+        made._source = source
+        return made
+
     @cached_property
     def _json(self) -> str:
         return self.inner.to_str(pretty=True)
@@ -150,7 +181,8 @@ class Tokenizer:
     @cached_property
     def hash(self) -> str:
         """Hex digest of ``tokenizer.json``: equal for tokenizers that give equal ids."""
-        return hashlib.sha256(self._json.encode()).hexdigest()
+        both = self._json + ("" if self._source is None else self._source._json)
+        return hashlib.sha256(both.encode()).hexdigest()
 
     @cached_property
     def size(self) -> int:

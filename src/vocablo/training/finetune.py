@@ -37,7 +37,7 @@ from vocablo.training.finetune_recipe import TASKS, Recipe, grid, settings_of
 from vocablo.training.finetune_start import Start
 from vocablo.training.heads import heads_of, remark
 from vocablo.training.loop import Trainer
-from vocablo.training.measuring import Measure, ordered
+from vocablo.training.measuring import Measure, by_loss, ordered, ranked
 from vocablo.training.plan import Plan
 from vocablo.training.plan import plan as measure_plan
 from vocablo.training.pretrain import parameters
@@ -157,7 +157,8 @@ def prepare(recipe: Recipe, order: Order) -> Material:
             notes(f"no --dev: {len(dev):,} of the {len(dev) + len(examples):,} examples, drawn by lot, are held out")
     # Of one file all labels are known: lots may have put the only example of one among those held out.
     labels = module.labels(examples if data.dev is not None else [*examples, *dev], settings, data.train)
-    start = Start.of(recipe, module, labels, order.fresh_head, module.texts(examples))
+    texts = module.sides(examples) if getattr(settings, "separate", False) else module.texts(examples)
+    start = Start.of(recipe, module, labels, order.fresh_head, texts)
     return Material(module, settings, examples, dev, start, data.train, dev_where)
 
 
@@ -206,7 +207,9 @@ def _lesson(recipe: Recipe, material: Material) -> tuple[Any, Lesson, Tokenizer,
     seed, start = recipe.train.seed, material.start
     torch.manual_seed(seed_for(seed, "init"))
     model, tokenizer = start.make()
-    check_family(model, recipe.task["name"], documents=material.module.TEXTS)
+    check_family(
+        model, recipe.task["name"], documents=material.module.TEXTS, pairs=getattr(material.module, "PAIRS", False)
+    )
     pooler = material.module.POOLED and recipe.read.pooler(model.reads)
     had_pooler = bool(getattr(model.config, "pooler", False))
     model, tokenizer = fitted(model, tokenizer, pooler=pooler)
@@ -223,8 +226,11 @@ def _lesson(recipe: Recipe, material: Material) -> tuple[Any, Lesson, Tokenizer,
     heads.requires_grad_(True)
     encoded = task.encode(examples, material.where, learn=True)
     held_out = task.encode(material.dev, material.dev_where, learn=True) if material.dev else None
-    lesson = Lesson(task, encoded, heads, seed=seed, batch=recipe.train.batch, micro=recipe.train.micro)
-    if material.dev:  # what can go wrong in an evaluation goes wrong before the first step
+    batch, micro, tokens = recipe.train.batch, recipe.train.micro, recipe.train.batch_tokens
+    lesson = Lesson(task, encoded, heads, seed=seed, batch=batch, micro=micro, batch_tokens=tokens)
+    if material.dev and not by_loss(
+        task, recipe.measure
+    ):  # what can go wrong in an evaluation does before the first step
         few = material.dev[:4]
         ordered(task.measures(few, task.predict(model, heads, few)), recipe.measure)
     return model, lesson, tokenizer, held_out
@@ -309,7 +315,8 @@ def _best(runs: Sequence[Run], by: str | None) -> Run:
 
     def value(run: Run) -> float:
         found = next(iter(run.measures.values()), None)
-        return float("-inf") if found is None or found != found else found
+        name = next(iter(run.measures), "")
+        return float("-inf") if found is None or found != found else ranked(name, found)
 
     return max(runs, key=value)
 

@@ -24,6 +24,11 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
 # As BERT is fine-tuned, but for what depends on where the weights come from.
 USUAL = {"epochs": 3, "batch": 32, "warmup": 0.1, "schedule": "linear", "weight_decay": 0.01, "betas": (0.9, 0.999)}
 RATES = {"pre-trained": 5e-5, "fresh": 5e-4, "frozen": 1e-3}
+# Of a task that writes texts, whose weights are most often fresh: the original Transformer's optimizer and schedule.
+PAIRS = {
+    "epochs": 20, "batch_tokens": 4096, "warmup": 0.1, "schedule": "inverse-sqrt", "weight_decay": 0.0, "betas": (0.9, 0.98),
+    "eps": 1e-9, "lr": 1e-3,
+}  # fmt: skip
 
 
 class DataSettings(Settings):
@@ -81,7 +86,11 @@ def resolve(task: str, *, given: Mapping[str, Any], overrides: Sequence[str]) ->
         key: value for key, value in usual_of(str(asked.get("model", ""))).items() if key in TrainSettings.model_fields
     }
     usual: dict[str, Any] = {"task": {"name": task}, "train": {**USUAL, "lr": RATES[kind], **own}}
-    train = asked.get("train")
+    pairs, train = registry.constant(TASKS, task, "PAIRS"), asked.get("train")
+    if pairs:
+        usual["train"] |= {**PAIRS, **own} if kind == "fresh" else {"batch_tokens": PAIRS["batch_tokens"]}
+        if isinstance(train, Mapping) and "batch" in train:
+            del usual["train"]["batch_tokens"]
     if isinstance(train, Mapping) and ("steps" in train or "minutes" in train):
         del usual["train"]["epochs"]
     values, origin = config.merge([("default", usual), ("command line", asked)])

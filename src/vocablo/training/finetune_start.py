@@ -15,6 +15,7 @@ from vocablo.base import registry
 from vocablo.base.errors import ConfigError, DataError, nearest
 from vocablo.base.progress import tell
 from vocablo.data.labels import check_same
+from vocablo.data.parallel import two_files
 from vocablo.inference.finetuned import labels_in
 from vocablo.inference.sentence_folder import opened
 from vocablo.text.tokenizer import Tokenizer
@@ -30,6 +31,7 @@ USUAL = {
     "both": TokenizerSettings(kind="wordpiece"),
     "left": TokenizerSettings(kind="bpe"),
     "document": TokenizerSettings(kind="word", min_count=2, lowercase=True),
+    "source_target": TokenizerSettings(kind="bpe"),
 }
 PLACEHOLDER = 1000  # a vocabulary to check settings with, before the true one is known
 WORDS = 30_000  # of a vocabulary of words, where its size isn't asked for
@@ -94,19 +96,26 @@ class Start:
             )
         module = registry.load(MODELS, file)
         architecture, inputs = take(module, recipe.architecture)
-        if recipe.tokenizer.path is not None:
+        kind = "word" if inputs is not None else usual_of(recipe.model).get("tokenizer")
+        with torch.device("meta"):
+            reads = module.build(module.config_for(family, size, PLACEHOLDER, CONTEXT, architecture)).reads
+        usual = USUAL[reads] if kind is None else TokenizerSettings(kind=kind)
+        sides = None if recipe.tokenizer.path is None else two_files(recipe.tokenizer.path)
+        if sides is not None and reads == "source_target":
+            source, target = (Tokenizer.load(Path(side)) for side in sides)
+            tokenizer = target.with_source(source)
+        elif recipe.tokenizer.path is not None:
             tokenizer = Tokenizer.load(Path(recipe.tokenizer.path))
+        elif isinstance(texts, tuple):
+            source, target = (_tokenizer(recipe.tokenizer, side, usual) for side in texts)
+            tokenizer = target.with_source(source)
         else:
-            kind = "word" if inputs is not None else usual_of(recipe.model).get("tokenizer")
-            if kind is None:
-                with torch.device("meta"):
-                    reads = module.build(module.config_for(family, size, PLACEHOLDER, CONTEXT, architecture)).reads
-                usual = USUAL[reads]
-            else:
-                usual = TokenizerSettings(kind=kind)
             tokenizer = _tokenizer(recipe.tokenizer, texts, usual)
         context = recipe.read.context or CONTEXT
-        config = module.config_for(family, size, tokenizer.size, context, architecture)
+        config = module.config_for(family, size, tokenizer.source.size, context, architecture)
+        if reads == "source_target" and tokenizer.end_id is not None:
+            own = None if tokenizer.source is tokenizer else tokenizer.size
+            config = config.paired((tokenizer.end_id,), own)  # a target begins with what ends it, as a document does
         return cls(tokenizer, None, config, module, inputs=inputs)
 
     def make(self) -> tuple[Any, Tokenizer]:

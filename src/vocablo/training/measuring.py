@@ -14,13 +14,15 @@ from vocablo.tasks._rows import Encoded
 from vocablo.tasks._task import Task
 from vocablo.training.loop import Step
 from vocablo.training.session import Best
-from vocablo.training.watchers import Watcher, validate
+from vocablo.training.watchers import Watcher, perplexity, validate
+
+PERPLEXITY = "perplexity"
 
 
 class Measure(Watcher):
     """Predicts the held-out examples every so many steps and after the last one, measures, and notes the best.
 
-    ``by`` names the measure that decides (None: the task's first; ``loss``: the lower loss). Every rank predicts all
+    ``by`` names the measure that decides (None: the task's first, of one that writes the perplexity; ``loss``: the lower loss). Every rank predicts all
     examples. The loss is over ``encoded``, the same examples.
     """
 
@@ -34,7 +36,10 @@ class Measure(Watcher):
         begun = time.perf_counter()
         lesson: Any = self.session.pretext
         loss = self._loss(lesson)
-        values = self._values(lesson.task, lesson)
+        if by_loss(lesson.task, self.by):
+            values = {PERPLEXITY: perplexity(loss)}
+        else:
+            values = self._values(lesson.task, lesson)
         self.since_best += 1
         if self._better(loss, values):
             self.session.best = Best(step.step, loss, measures=values)
@@ -50,7 +55,10 @@ class Measure(Watcher):
     def cost(self) -> tuple[float, float]:
         begun = time.perf_counter()
         lesson: Any = self.session.pretext
-        self._values(lesson.task, lesson)
+        if by_loss(lesson.task, self.by):
+            self._loss(lesson)
+        else:
+            self._values(lesson.task, lesson)
         seconds = 2 * (time.perf_counter() - begun)
         return (10 * seconds, 0.0) if self.every is None else (seconds, seconds / self.every)
 
@@ -77,7 +85,17 @@ class Measure(Watcher):
         if not math.isfinite(value):
             return best is None
         before = None if best is None else best.measures[name]
-        return before is None or not math.isfinite(before) or value > before
+        return before is None or not math.isfinite(before) or ranked(name, value) > ranked(name, before)
+
+
+def by_loss(task: Any, by: str | None) -> bool:
+    """Whether models are chosen by the perplexity of held-out targets: of a task that writes, unless a measure is named."""
+    return getattr(task, "writes", False) and by in (None, "loss", PERPLEXITY)
+
+
+def ranked(name: str, value: float) -> float:
+    """A measure's value, greater for a better one."""
+    return -value if name == PERPLEXITY else value
 
 
 def ordered(measures: dict[str, Measurement], by: str | None) -> dict[str, float]:

@@ -25,6 +25,7 @@ from vocablo.inference.finetuned import TaskModel, task_in
 from vocablo.inference.interpolate import interpolate
 from vocablo.inference.left_model import LanguageModel
 from vocablo.inference.sentence_folder import opened
+from vocablo.inference.two_way import TwoWayLanguageModel
 from vocablo.inference.words import WordModel
 from vocablo.models.ngram import NGram
 from vocablo.nn.quantize import quantize
@@ -42,6 +43,7 @@ __all__ = [
     "EncoderModel",
     "LanguageModel",
     "TaskModel",
+    "TwoWayLanguageModel",
     "WordModel",
     "describe",
     "evaluate",
@@ -63,7 +65,7 @@ DTYPES = ("fp32", "bf16", "int8")
 
 def load(
     folder_or_name: str | Path, *, dtype: str | None = None
-) -> LanguageModel | EncoderModel | TaskModel | WordModel:
+) -> LanguageModel | EncoderModel | TaskModel | TwoWayLanguageModel | WordModel:
     """A model from a folder, an ARPA file (``.arpa``, ``.arpa.gz``) or a hub name, ready to be asked what its family can do.
 
     A folder of sentence-transformers brings its own way of making vectors along. ``dtype`` is the precision of the weights: ``fp32`` (default), ``bf16``, or ``int8`` (see ``nn/quantize.py``).
@@ -84,6 +86,10 @@ def load(
         if dtype not in (None, "fp32"):
             raise ConfigError("Vectors of words are asked in fp32: leave dtype out.")
         return WordModel(model, tokenizer)
+    if model.reads == "two_way":
+        if dtype not in (None, "fp32"):
+            raise ConfigError("A model that tells words from both sides is asked in fp32: leave dtype out.")
+        return TwoWayLanguageModel(model, tokenizer)
     if model.reads != "both":
         raise ConfigError(f"{folder_or_name} reads {model.reads!r}, and nothing here can be asked of that yet.")
     if dtype == "int8":

@@ -48,7 +48,10 @@ def score(
     encoding: Encoding = "utf-8",
     out: Annotated[Path | None, typer.Option(help="Write the scores into this .jsonl file, one object a line.")] = None,
     variant: Annotated[
-        str | None, typer.Option(help="Encoders: token (Salazar) or word_l2r (Kauf and Ivanova). [default: token]")
+        str | None,
+        typer.Option(
+            help="Encoders: token (Salazar) or word_l2r (Kauf and Ivanova); ELMo: both, forward or backward. [default: the first]"
+        ),
     ] = None,
     convention: Annotated[
         str | None, typer.Option(help="vocablo (sums), or minicons (means, first token skipped). [default: vocablo]")
@@ -60,7 +63,7 @@ def score(
     dtype: Dtype = None,
     json: Json = False,
 ) -> None:
-    """The log-probability of texts: by the chain rule, or an encoder's pseudo-log-likelihood. Per token, word and text."""
+    """The log-probability of texts: by the chain rule, an encoder's pseudo-log-likelihood, or ELMo's from both sides. Per token, word and text."""
     if bool(texts) == bool(text):
         raise DataError("There is nothing to score: give a text, or files with --text (not both)." if not texts else
                         "Texts and --text can't be scored together: give one of them.")  # fmt: skip

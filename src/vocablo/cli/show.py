@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import math
 import os
 import shutil
 import sys
@@ -86,6 +87,8 @@ def scores(value: Any) -> str:
 
 
 def _score(one: Any) -> str:
+    if hasattr(one, "backward"):
+        return _two_way(one)
     rows = [
         (_visible(token), None if log_prob is None or log_prob != log_prob else round(float(log_prob), 4))
         for token, log_prob in zip(one.tokens, one.log_probs, strict=True)
@@ -106,6 +109,26 @@ def _score(one: Any) -> str:
     if pseudo and len(one.words) < len(one.tokens):
         parts += ["", table(("word", "log p"), [(word.word, round(word.log_prob, 4)) for word in one.words]), ""]
     return "\n".join([*parts, f"  {', '.join(facts)}", f"  {policy}"])
+
+
+def _two_way(one: Any) -> str:
+    rows = [
+        (_visible(token), round(left, 4), round(right, 4), round(left + right, 4))
+        for token, left, right in zip(one.tokens, one.forward, one.backward, strict=True)
+    ]
+    facts = [f"{one.kind} = {one.log_prob:.4f} nats"]
+    facts.append(
+        f"perplexity forward {format_number(one.forward_perplexity)}, backward {format_number(one.backward_perplexity)}"
+    )
+    facts += [f"{one.unknown} unknown words"] if one.unknown else []
+    return "\n".join(
+        [
+            one.text,
+            table(("token", "forward", "backward", "both"), rows),
+            f"  {', '.join(facts)}",
+            "  between two boundaries, which aren't told",
+        ]
+    )
 
 
 def filled(value: Any) -> str:
@@ -261,7 +284,11 @@ def pretrain_result(value: Any) -> str:
             "" if value.perplexity_deviation is None else f" ± {value.perplexity_deviation:.2f} (standard deviation)"
         )
         unit = "hidden token" if value.perplexity_of == "masked" else "token"
+        unit += ", told forward" if value.perplexity_of == "forward" else ""
         facts.append(("held-out perplexity", f"{value.perplexity:.2f} per {unit}{spread}"))
+        if value.perplexity_of == "forward":
+            others = [math.exp(one.terms["backward"]) for one in value.seeds]
+            facts.append(("", f"{sum(others) / len(others):.2f} per token, told backward"))
     if value.word_perplexity is not None:
         facts.append(("", f"{format_number(value.word_perplexity)} per word"))
     if value.bits_per_byte is not None:

@@ -83,7 +83,7 @@ class Embedder:
         self.model, self.tokenizer, self.settings = model, tokenizer, settings
         self.framing = Framing(model, tokenizer, limit)
         self.layers = chosen_layers(model, settings.layers)
-        if settings.pooling == "pooler" and not _config(model).pooler:
+        if settings.pooling == "pooler" and not getattr(_config(model), "pooler", False):
             raise ConfigError("This model has no pooler: choose --pooling cls, mean or max.")
         self.tokens = self.truncated = self.windowed = 0  # of all texts so far
 

@@ -4,8 +4,8 @@ embeddings, last, second-to-last     one layer
 concat-last-4                        [x_(L-3); x_(L-2); x_(L-1); x_L]
 weighted-last-4, weighted-all        g sum_l softmax(s)_l x_l, with s and g learnt (Peters et al. 2018, eq. 1)
 
-The layers count from 1; 0 are the embeddings as the first layer reads them, which ``weighted-all`` leaves out, as the
-paper does.
+The layers count from 1; 0 are the embeddings as the first layer reads them, which ``weighted-all`` leaves out, as that
+paper does, but for ELMo, whose own paper has them in.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from vocablo.nn.recurrent import Packing
 CHOICES = ("embeddings", "last", "second-to-last", "weighted-last-4", "concat-last-4", "weighted-all")
 
 
-def layers_of(choice: str, depth: int) -> tuple[int, ...]:
-    """The layers that a choice reads in a model of ``depth`` layers. Raises ConfigError when there are too few."""
+def layers_of(choice: str, depth: int, bottom: int = 1) -> tuple[int, ...]:
+    """The layers that a choice reads in a model of ``depth`` layers, ``bottom`` the first of all. Raises ConfigError when there are too few."""
     if choice not in CHOICES:
         raise ConfigError(f"There are no features {choice!r}{nearest(choice, CHOICES)}")
     wanted = {
         "embeddings": (0,),
         "last": (depth,),
         "second-to-last": (depth - 1,),
-        "weighted-all": tuple(range(1, depth + 1)),
+        "weighted-all": tuple(range(bottom, depth + 1)),
     }.get(choice, tuple(range(depth - 3, depth + 1)))
-    if wanted[0] < (0 if choice == "embeddings" else 1):
+    if wanted[0] < (0 if choice in ("embeddings", "weighted-all") else 1):
         raise ConfigError(f"The features {choice!r} need more layers than the {depth} of this model.")
     return wanted
 

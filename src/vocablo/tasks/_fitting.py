@@ -20,7 +20,7 @@ from vocablo.base.errors import ConfigError
 from vocablo.text.templates import Frame, Template
 from vocablo.text.tokenizer import Tokenizer
 
-READS, PAIRS = ("both", "left"), "source_target"
+READS, PAIRS = ("both", "left", "two_way"), "source_target"
 ROLES = {"sep": "<delimiter>", "cls": "<extract>"}  # for a tokenizer of one boundary
 
 
@@ -71,7 +71,7 @@ def fitted(model: Any, tokenizer: Tokenizer, *, pooler: bool) -> tuple[Any, Toke
         tokenizer = tokenizer.with_roles({"sep": ROLES["sep"]})
         made = grown(model.trimmed(pooler=pooler), max(model.vocab, tokenizer.size))
     else:
-        Template.of(tokenizer)  # or its error, before work starts
+        template(tokenizer, model)  # or its error, before work starts
         made = model.trimmed(pooler=pooler)
     if hasattr(model, "model_type"):
         made.model_type = model.model_type  # the layout that it came from
@@ -98,6 +98,8 @@ def template(tokenizer: Tokenizer, model: Any) -> Template:
         return Template(Frame(((), ()), ((), ()), (0,)), two)
     if model.reads == "both":
         return Template.of(tokenizer)
+    if model.reads == "two_way":
+        return Template.two_way(tokenizer)
     if model.reads == PAIRS:
         return Template.of_source(tokenizer)
     start, delimiter, extract = tokenizer.end_id, tokenizer.sep_id, tokenizer.cls_id

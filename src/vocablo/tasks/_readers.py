@@ -12,6 +12,7 @@ from vocablo.text.tokenizer import Tokenizer
 READERS: dict[str, type[Reader]] = {
     "left": Reader,
     "both": Reader,
+    "two_way": Reader,
     "document": DocumentReader,
     "source_target": PairReader,
 }

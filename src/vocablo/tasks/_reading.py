@@ -22,6 +22,7 @@ from vocablo.nn.dropout import dropout
 from vocablo.nn.features import Features, layers_of
 from vocablo.nn.pooling import LEARNT, learnt, pool
 from vocablo.tasks._fitting import template
+from vocablo.text.characters import OpenTokenizer
 from vocablo.text.tokenizer import Tokenizer
 
 Heads = Mapping[str, nn.Module] | nn.ModuleDict
@@ -71,7 +72,7 @@ class Reader:
     most: int | None = None  # tokens of examples that are learnt from at once, unless one has more; None: any number
 
     def __init__(self, model: Any, tokenizer: Tokenizer, settings: ReadSettings) -> None:
-        self.tokenizer, self.settings, self.reads = tokenizer, settings, model.reads
+        self.tokenizer, self.settings, self.reads = OpenTokenizer.of(tokenizer, model), settings, model.reads
         self.template = template(tokenizer, model)
         self.context: int | None = _limit(model, settings)
         self.pooling = _pooling(model, settings)
@@ -118,7 +119,7 @@ class Reader:
             return {}
         if self.depth is None and choice not in ("embeddings", "last"):
             raise ConfigError(f"The features {choice!r} are of a Transformer: this model has embeddings and last.")
-        layers = layers_of(choice, self.depth or 1)
+        layers = layers_of(choice, self.depth or 1, bottom=0 if self.reads == "two_way" else 1)
         hidden = settings.lstm_width or self.model_width
         width = self.input_width if choice == "embeddings" else self.model_width
         return {"features": Features(layers, choice == "concat-last-4", width, hidden, settings.lstm_layers)}
@@ -260,7 +261,7 @@ def _pooling(model: Any, settings: ReadSettings) -> str:
     if settings.pooling == "pooler" and (not pooler or settings.features is not None):
         what = "Features have" if pooler else "This model has"
         raise ConfigError(f"{what} no pooler: take read.pooling last, first, mean, max, attention or han.")
-    ends = settings.features is not None or getattr(model.config.stack, "bidirectional", False)
+    ends = settings.features is not None or getattr(model.config.stack, "bidirectional", model.reads == "two_way")
     if settings.pooling == "auto":
         return "pooler" if pooler or settings.features is not None else "mean" if ends else "last"
     return "ends" if ends and settings.pooling == "last" else settings.pooling

@@ -125,6 +125,8 @@ class Start:
         model = self.module.build(self.config)
         if self.inputs is not None:
             self.inputs.into(model, self.tokenizer)
+        if hasattr(model, "spell"):
+            model.spell(self.tokenizer)
         return model, self.tokenizer
 
 

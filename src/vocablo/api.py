@@ -17,6 +17,7 @@ from vocablo.base import config, registry
 from vocablo.base.errors import ConfigError, nearest
 from vocablo.base.progress import tell
 from vocablo.data.readers import read_documents
+from vocablo.evaluation import compare as comparing
 from vocablo.evaluation.files import evaluate
 from vocablo.evaluation.models import evaluate as evaluate_model
 from vocablo.evaluation.probe import probe
@@ -45,6 +46,7 @@ __all__ = [
     "TaskModel",
     "TwoWayLanguageModel",
     "WordModel",
+    "compare",
     "describe",
     "evaluate",
     "evaluate_model",
@@ -281,6 +283,29 @@ def write_arpa(folder_or_name: str | Path, path: str | Path) -> checkpoint.Descr
 def describe(folder_or_name: str | Path) -> checkpoint.Description:
     """What a model folder holds, without reading its weights."""
     return checkpoint.describe(str(folder_or_name))
+
+
+def compare(
+    models: Sequence[str | Path],
+    text: str | Path | Sequence[str | Path],
+    *,
+    documents: str = "file",
+    column: str | None = None,
+    encoding: str = "utf-8",
+    stride: int | None = None,
+    variant: str = "token",
+    quiet: bool = True,
+) -> comparing.Comparison:
+    """Any models on one held-out text, each kind of score a section of its own: see ``evaluation.compare``.
+
+    ``stride`` is for text over a model's context, ``variant`` of pseudo-log-likelihood (``token``, ``word_l2r``).
+    """
+    held = comparing.Held(_listed(text), documents, column, encoding)
+    return comparing.compare(models, held, load, comparing.How(stride, variant, quiet))
+
+
+def _listed(sources: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    return tuple(map(str, [sources] if isinstance(sources, (str, Path)) else sources))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import typer
 from vocablo import __version__
 from vocablo.base.errors import ConfigError, VocabloError
 from vocablo.base.progress import tell
-from vocablo.cli import ask, encode, evaluate, lecture, probe, show, tables, tasks
+from vocablo.cli import ask, compare, encode, evaluate, lecture, probe, show, tables, tasks
 from vocablo.cli.arguments import spread
 from vocablo.cli.options import Column, Documents, Encoding, Json, Text
 
@@ -34,6 +34,7 @@ app.add_typer(recipe_app, name="recipe")
 app.add_typer(ask.app)
 app.add_typer(encode.app)
 app.add_typer(evaluate.app)
+app.add_typer(compare.app)
 app.add_typer(tasks.app)
 app.add_typer(probe.app)
 app.add_typer(tables.app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,17 @@ def count(
         raise ConfigError(f"{recipe.family} has no loss on held-out text: leave it out (data.validation=0).")
     folder = RunFolder.create(out, recipe.model_dump(exclude_none=True), origin)
     try:
+        begun = time.perf_counter()
         with Progress("count", len(material.train.tokens), "tokens", quiet=quiet) as progress:
             model.fit(material.train, progress)
+        seconds = round(time.perf_counter() - begun, 6)
         loss = None if material.held_out is None else counted_loss(model, material.held_out)
         with files.replacing(folder.folder / "model") as temporary:
             temporary.mkdir()
             checkpoint.write(temporary, model, material.tokenizer)
         folder.finish(folder.folder / "model")
         files._remove(folder.folder / "model")
-        folder.write_state(status="finished", steps=0)
+        folder.write_state(status="finished", steps=0, tokens=len(material.train.tokens), seconds=seconds)
     finally:
         folder.close()
     return loss

@@ -1,0 +1,294 @@
+"""Any set of models on one held-out text: n-gram to Transformer in one table.
+
+A model is asked in its own way of reading, and what comes out is of one kind: the chain rule of models that read from the
+left, the pseudo-log-likelihood of those that read both ways. Numbers of different kinds never share a column or a ranking: a
+kind is a section, ranked within itself. What gives a text no probability (vectors of words, a classifier) says so in a line.
+
+Within a kind, models of one tokenizer are ranked by their perplexity. Where tokenizers differ that per token means nothing;
+they are ranked by the perplexity per word, whose order is that of bits per byte, but for those that can't be: a model with
+``<unk>`` in the text pays too little for it, and a tokenizer that loses case gives the probability of several texts together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vocablo import checkpoint
+from vocablo.base import registry
+from vocablo.base.errors import ConfigError, nearest
+from vocablo.base.progress import tell
+from vocablo.data.readers import read_documents
+from vocablo.evaluation.scorers import SCORERS, Scorer
+from vocablo.evaluation.training_cost import TrainingCost, cost_of
+from vocablo.inference.pseudo import VARIANTS
+from vocablo.measures.likelihood import Likelihood
+from vocablo.text.tokenizer import Tokenizer
+from vocablo.text.words import count_words
+from vocablo.training.pretrain import parameters
+from vocablo.training.recipe import MODELS
+from vocablo.views.compare import as_html
+from vocablo.views.page import page
+
+Load = Callable[[str], Any]  # of a folder or name, as ``api.load``
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The text that models are compared on. ``documents`` are what one of them is (file, line, paragraph)."""
+
+    sources: tuple[str, ...]
+    documents: str = "file"
+    column: str | None = None
+    encoding: str = "utf-8"
+
+    def texts(self, quiet: bool = True) -> list[str]:
+        """The documents. Raises DataError when there are none."""
+        notes = None if quiet else tell
+        found = read_documents(
+            self.sources, documents=self.documents, column=self.column, encoding=self.encoding, notes=notes
+        )
+        return [document.text for document in found]
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """``stride`` of the windows of texts over a model's context, ``variant`` of pseudo-log-likelihood (``inference.pseudo``)."""
+
+    stride: int | None = None
+    variant: str = "token"
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One model: what it makes of the text, in ``likelihood`` (None, and ``absent`` says why), and what it took.
+
+    ``rank`` is among the models of its section; where it is None, ``unranked`` says why. ``tokens_per_second`` is the speed
+    of scoring here. ``tokenizer`` is the kind and the vocabulary.
+    """
+
+    model: str
+    name: str
+    family: str
+    parameters: int
+    tokenizer: str
+    likelihood: Likelihood | None = None
+    absent: str | None = None
+    rank: int | None = None
+    unranked: str | None = None
+    tokens_per_second: float | None = None
+    training: TrainingCost | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Models whose numbers are of one ``kind``, best first. ``measure`` is what ``likelihood.perplexity`` is of them."""
+
+    kind: str
+    about: str
+    measure: str
+    models: tuple[Compared, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Several runs of one family that differ in their seed: the mean perplexities and their standard deviations."""
+
+    name: str
+    kind: str
+    runs: int
+    perplexity: float
+    perplexity_deviation: float | None
+    word_perplexity: float
+    word_perplexity_deviation: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Models on one text of so many documents, words (between white space) and bytes of UTF-8.
+
+    ``one_tokenizer``: all that were scored share it, so perplexities per token are comparable. ``equal`` says at what cost
+    the models were trained for the comparison, if they were, and ``spreads`` what came out over several seeds.
+    """
+
+    text: tuple[str, ...]
+    documents: int
+    words: int
+    bytes: int
+    one_tokenizer: bool
+    sections: tuple[Section, ...]
+    unscored: tuple[Compared, ...]
+    notes: tuple[str, ...] = ()
+    equal: str | None = None
+    spreads: tuple[Spread, ...] = ()
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+    def html(self) -> str:
+        """A page of one file."""
+        return page("Models compared", [self._repr_html_()])
+
+
+@dataclass
+class _Entry:
+    """A model that was opened: ``asked`` is None when it can't be asked anything, for the reason ``absent``."""
+
+    model: str
+    name: str
+    asked: Any
+    scorer: Scorer | None
+    absent: str | None
+    row: Compared = field(init=False)
+
+
+def compare(models: Sequence[str | Path], held: Held, load: Load, how: How | None = None) -> Comparison:
+    """Score every model on the text. Everything that can be known before is refused before the first is scored.
+
+    Raises CheckpointError for a model that is missing or damaged, ConfigError for one that is given twice, when none of them
+    gives a text a probability, and for a text over a model's context without a ``stride``.
+    """
+    how = how or How()
+    names = [str(one) for one in models]
+    _check_names(names)
+    if how.variant not in VARIANTS:
+        raise ConfigError(f"There is no variant {how.variant!r}{nearest(how.variant, VARIANTS)}")
+    for name in names:
+        checkpoint.describe(name)  # what is missing or damaged is refused before any weights are read
+    texts = held.texts(how.quiet)
+    entries = [_open(name, label, load) for name, label in zip(names, _labels(names), strict=True)]
+    if all(one.scorer is None for one in entries):
+        reasons = "; ".join(f"{one.name} {one.absent}" for one in entries)
+        raise ConfigError(f"None of these models gives a text a probability: {reasons}.")
+    for one in entries:
+        if one.scorer is not None:
+            _named(one.name, lambda one=one: one.scorer.check(one.asked, texts, how.stride))  # type: ignore[misc]
+    found = [_scored(one, texts, how) for one in entries]
+    return _together(found, entries, held, texts, how)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if not names:
+        raise ConfigError("Which models? Name folders, .arpa files or hub names.")
+    places: dict[str, str] = {}
+    for name in names:
+        place = str(Path(name).resolve()) if Path(name).exists() else name
+        if place in places:
+            raise ConfigError(
+                f"{name} is given twice" + ("." if places[place] == name else f", as {places[place]} too.")
+            )
+        places[place] = name
+
+
+def _labels(names: Sequence[str]) -> list[str]:
+    """The last part of each path, and as many before it as tell all apart."""
+    parts = [Path(name).parts for name in names]
+    for count in range(1, max(map(len, parts)) + 1):
+        labels = ["/".join(one[-count:]) for one in parts]
+        if len(set(labels)) == len(labels):
+            return labels
+    return list(names)
+
+
+def _open(model: str, name: str, load: Load) -> _Entry:
+    try:
+        asked = load(model)
+    except ConfigError as error:  # a way of reading that no verb is for
+        return _Entry(model, name, None, None, str(error).rstrip("."))
+    scorer = SCORERS.get(asked.model.reads)
+    reason = f"gives a text no probability ({asked.what})"
+    if scorer is None or not scorer.able(asked):
+        return _Entry(model, name, asked, None, reason)
+    return _Entry(model, name, asked, scorer, None)
+
+
+def _named(name: str, work: Callable[[], Any]) -> Any:
+    """The same, with the model's name before an error."""
+    try:
+        return work()
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def _scored(one: _Entry, texts: Sequence[str], how: How) -> Compared:
+    if one.asked is None:
+        about = checkpoint.describe(one.model)
+        return Compared(
+            one.model, one.name, about.family, about.parameters, about.tokenizer or "none", absent=one.absent
+        )
+    model, tokenizer = one.asked.model, one.asked.tokenizer
+    row = Compared(
+        one.model, one.name, _family(model), parameters(model), f"{tokenizer.kind} {tokenizer.size:,}",
+        training=cost_of(one.model, model),
+    )  # fmt: skip
+    if one.scorer is None:
+        return replace(row, absent=one.absent)
+    if not how.quiet:
+        tell(f"{one.name} ...")
+    begun = time.perf_counter()
+    likelihood = one.scorer.score(one.asked, texts, how.stride, how.variant, how.quiet)
+    rate = likelihood.tokens / max(time.perf_counter() - begun, 1e-9)
+    return replace(row, likelihood=likelihood, tokens_per_second=rate)
+
+
+def _family(model: Any) -> str:
+    return registry.load(MODELS, type(model).__module__.rpartition(".")[2]).family_of(model.config)
+
+
+def _together(
+    found: Sequence[Compared], entries: Sequence[_Entry], held: Held, texts: Sequence[str], how: How
+) -> Comparison:
+    tokenizers = {one.name: one.asked.tokenizer for one in entries if one.scorer is not None}
+    reads = {one.name: one.asked.model.reads for one in entries if one.scorer is not None}
+    shared = len({one.hash for one in tokenizers.values()}) == 1
+    lossless = _lossless(tokenizers.values(), texts) if not shared else {}
+    sections, notes = [], []
+    for kind, scorer in SCORERS.items():
+        rows = [one for one in found if reads.get(one.name) == kind]
+        if rows:
+            same = len({tokenizers[one.name].hash for one in rows}) == 1
+            kept = {one.name for one in rows if same or lossless[tokenizers[one.name].hash]}
+            ranked = tuple(_ranked(rows, kept, same))
+            sections.append(Section(scorer.kind(how.variant), scorer.ABOUT, scorer.MEASURE, ranked))
+            notes += scorer.notes([(tokenizers[one.name], one.likelihood) for one in rows], how.variant)
+    return Comparison(
+        held.sources, len(texts), sum(map(count_words, texts)), sum(len(text.encode()) for text in texts), shared,
+        tuple(sections), tuple(one for one in found if one.likelihood is None), tuple(notes),
+    )  # fmt: skip
+
+
+def _ranked(rows: Sequence[Compared], lossless: set[str], same: bool) -> list[Compared]:
+    """Best first; those that can't be ranked beside other tokenizers come last, each with the reason."""
+
+    def reason(one: Compared) -> str | None:
+        assert one.likelihood is not None
+        if same:
+            return None
+        if one.likelihood.unknown:
+            return "its <unk> cost too little beside other tokenizers"
+        return None if one.name in lossless else "its tokenizer loses more of the text than white space"
+
+    def key(one: Compared) -> float:
+        assert one.likelihood is not None
+        return one.likelihood.perplexity if same else one.likelihood.word_perplexity
+
+    reasons = {one.name: reason(one) for one in rows}
+    order = sorted((one for one in rows if reasons[one.name] is None), key=key)
+    places = [replace(one, rank=number) for number, one in enumerate(order, 1)]
+    return places + [replace(one, unranked=reasons[one.name]) for one in rows if reasons[one.name] is not None]
+
+
+def _lossless(tokenizers: Any, texts: Sequence[str]) -> dict[str, bool]:
+    """Whether each tokenizer, by its hash, gives the text back but for white space."""
+
+    def whole(tokenizer: Tokenizer) -> bool:
+        return all(
+            "".join(tokenizer.decode(ids).split()) == "".join(text.split())
+            for text, ids in zip(texts, tokenizer.encode_batch(list(texts)), strict=True)
+        )
+
+    return {one.hash: whole(one) for one in {one.hash: one for one in tokenizers}.values()}

@@ -2,11 +2,15 @@
 
 import pytest
 import torch
+from torch import nn
 
 from vocablo.base.errors import ConfigError
 from vocablo.contract import Fences, Tokens
 from vocablo.models import rnn
-from vocablo.nn.recurrent import MODULES, RecurrentStack, TwoWayStack, explained, explained_both
+from vocablo.nn.lstm import by_hand
+from vocablo.nn.recurrent import MODULES, RecurrentStack, TwoWayStack, explained, explained_both, held
+from vocablo.training.recipe import resolve
+from vocablo.training.schedules import learning_rate
 
 
 def drawn(*shape, seed=0):
@@ -68,3 +72,84 @@ def test_without_layers_it_is_a_bag_of_vectors():
     assert set(dict(model.named_parameters())) == {"tokens.weight"}
     with pytest.raises(ConfigError, match="needs one at least"):
         rnn.config_for("lstm", "tiny", 20, 64, {"stack": {"layers": 0}})
+
+
+@pytest.mark.parametrize("lengths", [(3, 3, 3), (5, 2, 4, 2)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_lstm_with_its_gradient_by_hand_is_the_one_written_out(lengths, masked):
+    """Values and gradients of every input against autograd over the equations, with a mask on the recurrent connections."""
+    torch.manual_seed(0)
+    layer, fences = nn.LSTM(5, 4).double(), Fences.of(lengths)
+    x, h, c = (torch.randn(rows, width, dtype=torch.double, requires_grad=True) for rows, width in ((sum(lengths), 5), (len(lengths), 4), (len(lengths), 4)))  # fmt: skip
+    mask = torch.rand(len(lengths), 4, dtype=torch.double) if masked else None
+    w, u, b, bias = layer.parameters()
+    states, ends = [], []
+    for row, part in enumerate(x.split(list(lengths))):
+        one, cell = h[row], c[row]
+        for x_t in part:
+            i, f, g, o = (w @ x_t + b + u @ (one if mask is None else mask[row] * one) + bias).chunk(4)
+            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+            one = o.sigmoid() * cell.tanh()
+            states.append(one)
+        ends.append((one, cell))
+    wanted = (torch.stack(states), *(torch.stack(each) for each in zip(*ends, strict=True)))
+    found, (last, cells) = by_hand(layer, x, fences, (h, c), mask)
+    learnt = (x, h, c, *layer.parameters())
+    grads = []
+    for made in ((found, last, cells), wanted):
+        upstream = [
+            torch.randn(one.shape, dtype=torch.double, generator=torch.Generator().manual_seed(k))
+            for k, one in enumerate(made)
+        ]
+        grads.append(torch.autograd.grad(sum((one * up).sum() for one, up in zip(made, upstream, strict=True)), learnt))
+    for one, other in zip((found, last, cells, *grads[0]), (*wanted, *grads[1]), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_variational_dropout_holds_its_masks_over_a_sequence():
+    """Each sequence has a mask of its own; with p = 0.5 over 64 units, two are the same with probability 2^-64."""
+    torch.manual_seed(0)
+    dropped = held(torch.ones(7, 64), Fences.of([4, 3]), 0.5, True) > 0
+    assert torch.equal(dropped[0], dropped[3])
+    assert torch.equal(dropped[4], dropped[6])
+    assert not torch.equal(dropped[0], dropped[4])
+    changes = {"embed": {"width": 8}, "stack": {"width": 8, "layers": 2, "dropout": 0.5, "variational": True}}
+    model = rnn.build(rnn.config_for("lstm", "tiny", 20, 16, changes)).train()
+    tokens = Tokens.of([[3, 4, 5], [6]])
+    assert not torch.equal(model(tokens).states, model(tokens).states)
+    model.eval()
+    assert torch.equal(model(tokens).states, model(tokens).states)
+    with pytest.raises(ConfigError, match=r"stack.variational is of an LSTM that reads from the left"):
+        rnn.config_for("bilstm", "tiny", 20, 16, {"stack": {"variational": True}})
+
+
+def test_zarembas_recipes_have_his_sizes_and_his_schedule():
+    """4,653,200 parameters of the small model with two biases a gate, as his code has them; his rate and clip are of sums."""
+    for name, count, context, rate, clip in (
+        ("small", 4_653_200, 20, 1, 5), ("medium", 19_780_400, 35, 1, 5), ("large", 66_034_000, 35, 1, 10)
+    ):  # fmt: skip
+        recipe, _ = resolve("lstm", recipe=f"zaremba-{name}", given={}, overrides=())
+        with torch.device("meta"):
+            model = rnn.build(rnn.config_for("lstm", recipe.size, 10_000, recipe.context, recipe.model))
+        assert sum(parameter.numel() for parameter in model.parameters()) == count
+        assert recipe.context == context
+        assert recipe.train.lr == pytest.approx(rate * context)
+        assert recipe.train.clip == pytest.approx(clip / context)
+    recipe, _ = resolve("lstm", recipe="zaremba-small", given={}, overrides=())
+    rates = [learning_rate(recipe.train, epoch * 10, 130, 10) for epoch in range(6)]
+    assert rates == pytest.approx([20, 20, 20, 20, 10, 5])
+
+
+def test_products_in_bfloat16_stay_near_the_exact_states():
+    """Wide layers take the loop by hand under autocast; 8 bits of a mantissa are 0.004, and the products' sums average out."""
+    torch.manual_seed(0)
+    stack, fences = RecurrentStack("lstm", 16, 512, 1, 0.0), Fences.of([3, 3])
+    x = drawn(6, 16).requires_grad_()
+    exact, _ = stack(x, fences, None)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        near, state = stack(x, fences, None)
+    assert state.cells[0].dtype == torch.float32
+    torch.testing.assert_close(near, exact, atol=0.01, rtol=0)
+    ours, theirs = (torch.autograd.grad(one.sum(), [x, *stack.parameters()]) for one in (near, exact))
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one - other).norm() < 0.02 * other.norm()

@@ -29,7 +29,7 @@ from vocablo.base.errors import ConfigError, nearest
 from vocablo.contract import Hidden, Tokens
 from vocablo.nn.dropout import Dropout
 from vocablo.nn.head import target_log_probs
-from vocablo.nn.recurrent import RecurrentStack, RecurrentState, TwoWayStack
+from vocablo.nn.recurrent import RecurrentStack, RecurrentState, TwoWayStack, held
 
 FAMILIES = {
     "rnn": "Elman's recurrent network",
@@ -66,7 +66,8 @@ class Stack(Settings):
     """The recurrent layers. ``uniform`` starts every weight and bias in U(-u, u), as Zaremba does; None: torch's own way.
 
     ``bidirectional`` reads from both ends, with ``width`` units for each direction; without ``layers`` the states are the words'
-    vectors themselves, and their mean is a bag of vectors.
+    vectors themselves, and their mean is a bag of vectors. ``variational`` is dropout with one mask for all positions of a
+    sequence, on the recurrent connections too (an LSTM that reads from the left; Gal & Ghahramani 2016).
     """
 
     kind: Literal["elman", "gru", "lstm"] = "lstm"
@@ -74,6 +75,7 @@ class Stack(Settings):
     layers: int = Field(default=2, ge=0)
     width: int = Field(default=384, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    variational: bool = False
     uniform: float | None = Field(default=None, gt=0)
 
 
@@ -106,6 +108,8 @@ class Config(Settings):
     def _ties(self) -> Config:
         if not self.stack.layers and not self.stack.bidirectional:
             raise ValueError("stack.layers: a language model needs one at least, or no word would know of another")
+        if self.stack.variational and (self.stack.kind != "lstm" or self.stack.bidirectional):
+            raise ValueError("stack.variational is of an LSTM that reads from the left (lstm)")
         if self.head is None:
             if not self.stack.bidirectional:
                 raise ValueError("head: a network that reads from the left is a language model and has an output layer")
@@ -173,7 +177,9 @@ class RecurrentLM(nn.Module):
         self.vocab = config.embed.vocab
         stack = config.stack
         self.tokens = nn.Embedding(self.vocab, config.embed.width)
-        self.stack = RecurrentStack(stack.kind, config.embed.width, stack.width, stack.layers, stack.dropout)
+        self.stack = RecurrentStack(
+            stack.kind, config.embed.width, stack.width, stack.layers, stack.dropout, stack.variational
+        )
         self.head = nn.Linear(stack.width, self.vocab)
         self.drop = Dropout(stack.dropout)
         self.fixed = ("tokens.weight",) if config.embed.frozen else ()  # parameters that training leaves alone
@@ -190,10 +196,15 @@ class RecurrentLM(nn.Module):
 
         ``keep`` names layers to return: 0 the embeddings, l the output of layer l.
         """
-        x = self.drop(self.tokens(tokens.ids))
+        x = self._dropped(self.tokens(tokens.ids), tokens)
         seen = [x]
         states, after = self.stack(x, tokens.fences, state, seen if keep else None)
-        return Hidden(self.drop(states), layers=tuple(seen[layer] for layer in keep), state=after)
+        return Hidden(self._dropped(states, tokens), layers=tuple(seen[layer] for layer in keep), state=after)
+
+    def _dropped(self, x: Tensor, tokens: Tokens) -> Tensor:
+        if self.config.stack.variational:
+            return held(x, tokens.fences, self.drop.p, self.training)
+        return self.drop(x)
 
     def extend(self, tokens: Tokens, state: RecurrentState | None) -> tuple[Float[Tensor, "B V"], RecurrentState]:
         """Read more tokens of each of B sequences; logits after each one's last. Only for inference."""

@@ -23,11 +23,16 @@ def product(x: Float[Tensor, "N D"], weight: Float[Tensor, "E D"], bias: Tensor 
     return _fused(x, weight, bias, "none", [], "")
 
 
+def linear(x: Float[Tensor, "N D"], weight: Float[Tensor, "E D"], bias: Tensor | None = None) -> Float[Tensor, "N E"]:
+    """x W^T + b by the product above, with its backward pass."""
+    return _Linear.apply(x, weight, bias)  # type: ignore[no-any-return]
+
+
 class Linear(nn.Linear):
     """torch's module, with the product above."""
 
     def forward(self, input: Float[Tensor, "N D"]) -> Float[Tensor, "N E"]:
-        return _Linear.apply(input, self.weight, self.bias)  # type: ignore[no-any-return]
+        return linear(input, self.weight, self.bias)
 
 
 class _Linear(torch.autograd.Function):

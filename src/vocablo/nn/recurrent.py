@@ -21,10 +21,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from vocablo.contract import Fences
-from vocablo.nn.dropout import Dropout
+from vocablo.nn.dropout import Dropout, dropout
+from vocablo.nn.lstm import by_hand
 from vocablo.nn.two_way import read_both
+from vocablo.nn.within import members
 
 Kind = Literal["elman", "gru", "lstm"]
+WIDE = 512  # units from which on products in bfloat16 save more than a loop in Python costs
 MODULES = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
@@ -41,12 +44,26 @@ class RecurrentState:
         return RecurrentState(pick(self.hidden), pick(self.cells))
 
 
-class RecurrentStack(nn.Module):
-    """Layers of one kind, dropout between them on the non-recurrent connections only (Zaremba et al. 2014)."""
+def held(x: Float[Tensor, "N D"], fences: Fences, p: float, training: bool) -> Float[Tensor, "N D"]:
+    """Dropout whose mask stays the same for all positions of a sequence (Gal & Ghahramani 2016)."""
+    if not training or p == 0:
+        return x
+    masks = dropout(x.new_ones(fences.count, x.shape[1]), p, True)
+    return x * masks.index_select(0, members(fences, x.device))
 
-    def __init__(self, kind: Kind, width: int, hidden: int, layers: int, dropout: float) -> None:
+
+class RecurrentStack(nn.Module):
+    """Layers of one kind, dropout between them on the non-recurrent connections only (Zaremba et al. 2014).
+
+    ``variational`` (LSTM only) draws one mask for all positions of a sequence, and one for the recurrent connections of each
+    layer too (Gal & Ghahramani 2016).
+    """
+
+    def __init__(
+        self, kind: Kind, width: int, hidden: int, layers: int, dropout: float, variational: bool = False
+    ) -> None:
         super().__init__()
-        self.kind, self.hidden = kind, hidden
+        self.kind, self.hidden, self.variational = kind, hidden, variational
         widths = [width] + [hidden] * (layers - 1)
         self.layers = nn.ModuleList(MODULES[kind](size, hidden) for size in widths)
         self.drop = Dropout(dropout)
@@ -61,11 +78,20 @@ class RecurrentStack(nn.Module):
         state = self.zero(fences.count, x) if state is None else state
         if not len(x):
             return x.new_zeros(0, self.hidden), state
-        packing = None if fences.equal is not None else Packing.of(fences, x.device)
+        drops = self.training and self.variational and self.drop.p > 0
+        half = torch.is_autocast_enabled(x.device.type) and x.device.type == "cpu" and self.hidden >= WIDE
+        own = drops or (self.kind == "lstm" and torch.is_grad_enabled() and half)
+        packing = None if own or fences.equal is not None else Packing.of(fences, x.device)
         hidden, cells = [], []
         for number, layer in enumerate(self.layers):
             before = (state.hidden[number], state.cells[number]) if self.kind == "lstm" else (state.hidden[number],)
-            x, after = _run(layer, x if number == 0 else self.drop(x), fences, packing, before)
+            if number:
+                x = held(x, fences, self.drop.p, drops) if self.variational else self.drop(x)
+            if own:
+                mask = dropout(x.new_ones(fences.count, self.hidden), self.drop.p, True) if drops else None
+                x, after = by_hand(layer, x, fences, before, mask)  # type: ignore[arg-type]
+            else:
+                x, after = _run(layer, x, fences, packing, before)
             hidden.append(after[0])
             cells += after[1:]
             if seen is not None:

@@ -71,8 +71,8 @@ def fitting(verb: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
     for name in chosen:
         if name not in known and not free:
             option, others = f"--{name.replace('_', '-')}", [one for one in given if one in known]
+            taken = ", ".join("--" + one.replace("_", "-") for one in others) or "none"
             raise ConfigError(
-                f"{option} isn't for this kind of model: of these options its {verb.__name__.split('_')[0]} takes "
-                f"{', '.join('--' + one.replace('_', '-') for one in others)}."
+                f"{option} isn't for this kind of model: of these options its {verb.__name__.split('_')[0]} takes {taken}."
             )
     return chosen

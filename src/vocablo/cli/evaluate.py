@@ -17,7 +17,7 @@ app = typer.Typer()
 
 @app.command()
 def evaluate(
-    suite: Annotated[str, typer.Argument(help="glue, squad, ner, pos, swag, or wordsim.")],
+    suite: Annotated[str, typer.Argument(help="glue, squad, ner, pos, swag, wordsim or senses.")],
     task: Annotated[
         str | None,
         typer.Argument(help="Which task, of glue: cola, sst2, mrpc, stsb, ...; of wordsim: a part of a set's name."),
@@ -72,6 +72,10 @@ def evaluate(
         return _wordsim(
             model, data, task, seed, json, {"--predictions": predictions, "--out": out, "--against": against}
         )
+    if suite == "senses":
+        return _senses(
+            model, data, json, {"the argument": task, "--predictions": predictions, "--out": out, "--against": against}
+        )
     options: dict[str, Any] = {
         "task": task,
         "language": language,
@@ -110,6 +114,34 @@ def _wordsim(
         raise ConfigError("Which vectors, on what? Give --model FOLDER (or a file of vectors) and --data FOLDER.")
     result = wordsim.evaluate(api.load(model), data, only=only, seed=seed, quiet=json)
     show.result(result, json, wordsim_report)
+
+
+def _senses(model: str | None, data: Path | None, json: bool, others: dict[str, Any]) -> None:
+    """Vectors of words in sentences on ambiguous words."""
+    from vocablo import api
+    from vocablo.evaluation import senses
+
+    _unused("senses", others)
+    if model is None:
+        raise ConfigError(
+            "Which model? Give --model FOLDER (or a file of vectors); --data FILE for words of one's own."
+        )
+    show.result(senses.evaluate(api.load(model), data, quiet=json), json, senses_report)
+
+
+def senses_report(value: Any) -> str:
+    """A line for each layer, then the words at the last one."""
+    layers = [(one.layer, _percent(one.nearest), _percent(one.pairs)) for one in value.layers]
+    words = [(one.word, " / ".join(one.senses), _percent(one.nearest), _percent(one.pairs)) for one in value.words]
+    lines = [
+        table(("layer", "nearest has the sense, %", "pairs in order, %"), layers),
+        f"  {value.uses} uses of {len(value.words)} words; by chance {_percent(value.chance)} and 50.00",
+        "",
+        table(("word, last layer", "senses", "nearest", "pairs"), words),
+    ]
+    if value.unknown:
+        lines.append(f"  without a vector, left out: {', '.join(value.unknown)}")
+    return "\n".join(lines)
 
 
 def wordsim_report(value: Any) -> str:

@@ -21,6 +21,8 @@ class Rules:
 
     def __init__(self, settings: DecodeSettings, end: int | None, limit: int) -> None:
         self.settings, self.end, self.limit = settings, end, limit
+        self.never = [phrase[0] for phrase in settings.exclude if len(phrase) == 1]
+        self.phrases = [phrase for phrase in settings.exclude if len(phrase) > 1]
 
     def forced(self, step: int) -> int | None:
         """The token that the step with this number (from 0) must choose."""
@@ -41,7 +43,9 @@ class Rules:
         if settings.no_repeat:
             rows, tokens = repeated(history, settings.no_repeat)
             logits[rows, tokens] = -math.inf
-        for phrase in settings.exclude:
+        if self.never:
+            logits[:, self.never] = -math.inf
+        for phrase in self.phrases:
             logits[ends_with(history, phrase[:-1]), phrase[-1]] = -math.inf
         return logits
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from vocablo import api
 from vocablo.base.errors import ConfigError
 from vocablo.contract import Fences, Tokens
 from vocablo.decoding.beam import search
@@ -235,6 +236,25 @@ def test_every_kind_learns_to_turn_a_sequence_around(kind):
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] / 5
+
+
+def test_it_is_fine_tuned_to_translate_and_asked(tmp_path):
+    """A few steps through the command's own way: fresh weights with a tokenizer for each side, saved, loaded, decoded."""
+    source = ["el perro come pan", "la gata come queso", "el niño mira la luna", "la niña quiere agua"] * 4
+    target = ["the dog eats bread", "the cat eats cheese", "the boy looks at the moon", "the girl wants water"] * 4
+    for name, lines in (("s.txt", source), ("t.txt", target)):
+        (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    api.finetune(
+        "translate", model="seq2seq-rnn:tiny", train=f"{tmp_path}/s.txt,{tmp_path}/t.txt", out=tmp_path / "model", quiet=True,
+        overrides=("tokenizer.kind=word", "task.separate=true", "train.steps=30", "train.batch=16", "architecture.attention=dot",
+                   "train.lr=0.02", "measure=loss"),
+    )  # fmt: skip
+    asked = api.load(tmp_path / "model")
+    assert asked.model.config.attention.kind == "dot"
+    tokenizer = asked.task.reader.tokenizer
+    assert tokenizer.source.vocabulary != tokenizer.vocabulary
+    (found,) = asked.predict(["la gata come queso"])
+    assert found.output == "the cat eats cheese"
 
 
 def test_what_does_not_fit_is_said():

@@ -32,9 +32,9 @@ from vocablo.base.errors import ConfigError, nearest
 from vocablo.contract import Fences, Hidden, Tokens
 from vocablo.nn import taps
 from vocablo.nn.dropout import Dropout
-from vocablo.nn.head import target_log_probs
+from vocablo.nn.head import smoothed_log_probs, target_log_probs
 from vocablo.nn.pooling import pool
-from vocablo.nn.recurrent import MODULES, Packing, RecurrentStack, RecurrentState
+from vocablo.nn.recurrent import MODULES, Packing, RecurrentStack, RecurrentState, turn
 from vocablo.nn.source_attention import Kind, Memory, SourceAttention
 from vocablo.nn.two_way import read_both
 from vocablo.nn.within import members
@@ -108,6 +108,11 @@ class Config(Settings):
     def width(self) -> int:
         """D, the width of the decoder's states: dot products need that of the encoder's."""
         return self.decoder.width or (self.memory if self.attention.kind == "dot" else self.stack.width)
+
+    def paired(self, start: tuple[int, ...], vocab: int | None) -> Config:
+        """The same with what begins a target, and the size of its vocabulary if it has its own, where that isn't said yet."""
+        own = {"start": self.decoder.start or start, "vocab": self.decoder.vocab or vocab}
+        return self.model_copy(update={"decoder": self.decoder.model_copy(update=own)})
 
     @model_validator(mode="after")
     def _dots(self) -> Config:
@@ -256,6 +261,12 @@ class RecurrentTranslator(nn.Module):
         """log p(ids[m] | the source and what states[at[m]] has read) in nats."""
         return target_log_probs(states, at, ids, self.head.weight, self.head.bias)
 
+    def smoothed_log_probs(
+        self, states: Tensor, at: Int[Tensor, "M"], ids: Int[Tensor, "M"], smoothing: float
+    ) -> tuple[Float[Tensor, "M"], Float[Tensor, "M"]]:
+        """The same against targets that are smoothed, and the plain ones without a gradient: ``nn/head.smoothed_log_probs``."""
+        return smoothed_log_probs(states, at, ids, self.head.weight, self.head.bias, smoothing)
+
     @property
     def attended(self) -> Callable[[Translating], Tensor | None] | None:
         """How the attention [R, L] of a state's last step is read; None without attention."""
@@ -322,22 +333,23 @@ class RecurrentTranslator(nn.Module):
         owners = state.owners if order is None else state.owners.index_select(0, order)
         memory = state.memory if order is None else state.memory.rows(owners)
         layers = state.recurrent if order is None else state.recurrent.select(order)
-        ready = self._ready(steps) if not guesses else None
+        ready = None if guesses else self._ready(steps)
+        # Sliced once, not at every step: the gradient of a slice is as large as the whole.
+        reads_context = self.decoder.layers[0].weight_ih_l0[:, y.shape[1] :]  # type: ignore[index]
         ends: list[RecurrentState] = []
         for t, n in enumerate(sizes):
             if t and n < sizes[t - 1]:
-                ends.append(_rows(layers, slice(n, None)))
-                layers = _rows(layers, slice(0, n))
+                ends.append(layers.rows(slice(n, None)))
+                layers = layers.rows(slice(0, n))
+                memory = memory.first(n)
             if guesses and t and float(torch.rand(())) >= self.config.decoder.teacher_forcing:
                 with torch.no_grad():
                     best = self.logits(made[-1][0][:n]).argmax(1)
                 steps[t] = self.drop(self.target_tokens(best))
-            given = None if ready is None else ready[t]
-            out, layers, weights = self._step(
-                steps[t], given, memory.first(n) if together is None else memory, layers, together
-            )
+            given = self._ready([steps[t]])[0] if ready is None else ready[t]
+            out, layers, weights = self._step(steps[t], given, reads_context, memory, layers, together)
             made.append((out, weights))
-        after = _joined([layers, *reversed(ends)])
+        after = RecurrentState.joined([layers, *reversed(ends)])
         if order is not None:
             after = after.select(packing.unsorted)
         states = torch.cat([out for out, _ in made]).index_select(0, packing.inverse)
@@ -356,21 +368,27 @@ class RecurrentTranslator(nn.Module):
         return list(gates.split([len(step) for step in steps]))
 
     def _step(
-        self, y: Tensor, given: Tensor | None, memory: Memory, layers: RecurrentState, together: int | None
+        self,
+        y: Tensor,
+        given: Tensor,
+        reads_context: Tensor,
+        memory: Memory,
+        layers: RecurrentState,
+        together: int | None,
     ) -> tuple[Tensor, RecurrentState, Tensor]:
-        """One token of n sequences: what the output layer reads [n, F], the layers, and the attention [n, L]."""
-        if given is None:
-            given = self._ready([y])[0]
+        """One token of n sequences: what the output layer reads [n, F], the layers, and the attention [n, L].
+
+        ``given`` is what the token brings to the first layer's gates, ``reads_context`` the weights of the context there.
+        """
         context, weights = self._look(layers.hidden[-1], memory, together) if self.early else (None, None)
         if context is not None:
-            weight = self.decoder.layers[0].weight_ih_l0[:, y.shape[1] :]  # type: ignore[index]
-            given = given + context @ weight.t()  # type: ignore[operator, union-attr]
+            given = given + context @ reads_context.t()
         hidden, cells = [], []
         for number, layer in enumerate(self.decoder.layers):
             if number:
                 given = nn.functional.linear(self.drop(hidden[-1]), layer.weight_ih_l0, layer.bias_ih_l0)  # type: ignore[arg-type]
             cell = layers.cells[number] if layers.cells else None
-            h, cell = _turn(self.decoder.kind, layer, given, layers.hidden[number], cell)
+            h, cell = turn(self.decoder.kind, layer, given, layers.hidden[number], cell)
             hidden.append(h)
             cells += [] if cell is None else [cell]
         after = RecurrentState(tuple(hidden), tuple(cells))
@@ -402,27 +420,3 @@ def _run(layer: nn.Module, x: Float[Tensor, "N E"], fences: Fences) -> Float[Ten
     packing = Packing.of(fences, x.device)
     rows = PackedSequence(x.index_select(0, packing.order), packing.sizes)
     return layer(rows)[0].data.index_select(0, packing.inverse)
-
-
-def _turn(kind: str, layer: nn.Module, given: Tensor, h: Tensor, cell: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """One step of a recurrence (the equations are in nn/recurrent), from W x + b."""
-    past = nn.functional.linear(h, layer.weight_hh_l0, layer.bias_hh_l0)  # type: ignore[arg-type]
-    if kind == "gru":
-        width = h.shape[1]
-        r, z = torch.sigmoid(given[:, : 2 * width] + past[:, : 2 * width]).chunk(2, 1)
-        n = torch.tanh(given[:, 2 * width :] + r * past[:, 2 * width :])
-        return torch.lerp(n, h, z), None
-    if kind == "elman" or cell is None:
-        return torch.tanh(given + past), None
-    i, f, g, o = (given + past).chunk(4, 1)
-    cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(cell), cell
-
-
-def _rows(state: RecurrentState, which: slice) -> RecurrentState:
-    return RecurrentState(tuple(part[which] for part in state.hidden), tuple(part[which] for part in state.cells))
-
-
-def _joined(states: list[RecurrentState]) -> RecurrentState:
-    join = lambda parts: tuple(torch.cat(layer) for layer in zip(*parts, strict=True))  # noqa: E731
-    return RecurrentState(join([s.hidden for s in states]), join([s.cells for s in states]))

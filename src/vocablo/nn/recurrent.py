@@ -12,6 +12,7 @@ Each equation has weights of its own for each gate; torch keeps them in one matr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,6 +43,16 @@ class RecurrentState:
         """The state of the given rows, in that order; repeats allowed."""
         pick = lambda parts: tuple(part.index_select(0, rows) for part in parts)  # noqa: E731
         return RecurrentState(pick(self.hidden), pick(self.cells))
+
+    def rows(self, which: slice) -> RecurrentState:
+        """The state of some neighbouring rows."""
+        return RecurrentState(tuple(part[which] for part in self.hidden), tuple(part[which] for part in self.cells))
+
+    @classmethod
+    def joined(cls, states: Sequence[RecurrentState]) -> RecurrentState:
+        """The rows of one state after another."""
+        join = lambda parts: tuple(torch.cat(layer) for layer in zip(*parts, strict=True))  # noqa: E731
+        return cls(join([state.hidden for state in states]), join([state.cells for state in states]))
 
 
 def held(x: Float[Tensor, "N D"], fences: Fences, p: float, training: bool) -> Float[Tensor, "N D"]:
@@ -201,6 +212,23 @@ def explained_both(stack: TwoWayStack, x: Float[Tensor, "T D"]) -> Float[Tensor,
             halves.append(found.flip(0) if suffix else found)
         x = torch.cat(halves, dim=1)
     return x
+
+
+def turn(
+    kind: Kind, layer: nn.Module, given: Float[Tensor, "B G"], h: Float[Tensor, "B D"], cell: Tensor | None
+) -> tuple[Float[Tensor, "B D"], Tensor | None]:
+    """One step of a layer, for those whose input depends on the step before: ``given`` is W x_t + b, of all gates."""
+    past = nn.functional.linear(h, layer.get_parameter("weight_hh_l0"), layer.get_parameter("bias_hh_l0"))
+    if kind == "gru":
+        width = h.shape[1]
+        r, z = torch.sigmoid(given[:, : 2 * width] + past[:, : 2 * width]).chunk(2, 1)
+        n = torch.tanh(given[:, 2 * width :] + r * past[:, 2 * width :])
+        return torch.lerp(n, h, z), None
+    if kind == "elman" or cell is None:
+        return torch.tanh(given + past), None
+    i, f, g, o = (given + past).chunk(4, 1)
+    cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(cell), cell
 
 
 def explained(stack: RecurrentStack, x: Float[Tensor, "T D"], state: RecurrentState) -> Float[Tensor, "T D2"]:

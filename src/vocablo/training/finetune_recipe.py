@@ -64,7 +64,7 @@ class Recipe(Settings):
 def fresh(model: str) -> tuple[str, str] | None:
     """Family and size, where ``model`` is FAMILY:SIZE."""
     family, colon, size = model.partition(":")
-    return (family, size) if colon and family.isidentifier() and size.isidentifier() else None
+    return (family, size) if colon and family.replace("-", "_").isidentifier() and size.isidentifier() else None
 
 
 def usual_of(model: str) -> Mapping[str, Any]:

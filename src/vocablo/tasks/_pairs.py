@@ -44,7 +44,7 @@ class PairReader(Reader):
         self.start: tuple[int, ...] = tuple(model.start)
         self.end = tokenizer.end_id
         self.target_room = None if model.context is None else model.context - len(self.start)
-        self.frozen, self.names = False, ()
+        self.frozen, self.names, self.attends = False, (), False
         sizes = {"source": (tokenizer.source.size, getattr(model, "source_vocab", model.vocab))}
         sizes["target"] = (tokenizer.size, model.vocab)
         for side, (has, knows) in sizes.items():

@@ -9,18 +9,19 @@ from safetensors.torch import load_file, save_file
 from vocablo import checkpoint
 from vocablo.base.errors import CheckpointError, ConfigError
 
-# Numbers that change nothing in what is computed here, or nothing in a model without the head that they are of.
+# Numbers that change nothing in what is computed here, or nothing in a model without the head that they are of, or that are
+# of how texts are searched for.
 IRRELEVANT_SIZES = {
     "bos_index", "chunk_size_feed_forward", "end_n_top", "eos_index", "mask_index", "output_embedding_size", "pad_index",
-    "start_n_top", "unk_index",
+    "start_n_top", "unk_index", "encoder_no_repeat_ngram_size", "max_length", "num_beams",
 }  # fmt: skip
 
 
 def spread(model, std=0.3):
-    """Biases and norms too: at their start they hide mistakes. Parameters stay tied."""
+    """Biases and norms too: at their start they hide mistakes. Parameters stay tied, and fixed tables as they are."""
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in (each for each in model.parameters() if each.requires_grad):
             parameter.copy_(torch.randn(parameter.shape, generator=draw) * std)
         named = dict(model.named_parameters())
         for name in named:  # a head that isn't tied has a second bias, which its forward pass doesn't use

@@ -32,6 +32,7 @@ from vocablo.base import registry
 from vocablo.base.config import build
 from vocablo.base.errors import CheckpointError, ConfigError, nearest
 from vocablo.base.files import replacing, require_space, write_text
+from vocablo.checkpoint import generation
 from vocablo.checkpoint.files import (
     CONFIG,
     WEIGHTS,
@@ -115,11 +116,14 @@ def write(
 ) -> None:
     """The files of a checkpoint alone, into a folder that exists (within a larger write that is whole or absent)."""
     heads = heads or {}
-    config, tensors = _published(model, heads) or _own(model, heads)
+    published = _published(model, heads)
+    config, tensors = published or _own(model, heads)
     config |= dict(more or {})
     if tokenizer is not None:
         config |= _special_ids(model, tokenizer, config)
         tokenizer.save(folder, model_max_length=model.context)
+    if published and model.reads == "source_target":
+        config |= generation.write(folder, model, config)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with system_errors():
         save_file(plain, folder / WEIGHTS, {"format": "pt"})
@@ -131,6 +135,8 @@ def _special_ids(model: Any, tokenizer: Tokenizer, config: Mapping[str, Any]) ->
     ids: dict[str, int] = {}
     if model.reads == "left" and tokenizer.end_id is not None:
         ids |= {"bos_token_id": tokenizer.end_id, "eos_token_id": tokenizer.end_id}
+    if model.reads == "source_target" and tokenizer.end_id is not None:
+        ids["eos_token_id"] = tokenizer.end_id
     if tokenizer.pad_id is not None:
         if config.get("pad_token_id", tokenizer.pad_id) != tokenizer.pad_id:
             raise ConfigError(
@@ -262,7 +268,7 @@ def _from_published(
     layout = registry.load(LANDSCAPE, name)
     tensors = canonical(tensors, layout)
     with _as_checkpoint_error(folder):
-        settings, unknown = layout.config_from(config, tensors.keys())
+        settings, unknown = layout.config_from(generation.completed(folder, config), tensors.keys())
     if unknown:
         warnings.warn(f"{folder / CONFIG} has keys that are ignored here: {', '.join(unknown)}.", stacklevel=3)
     for name, twin in layout.implied(settings).items():
@@ -279,6 +285,8 @@ def _from_published(
         ours = to_ours(tensors, layout.entries(settings), (*layout.IGNORED, *map(re.escape, left_out)), wanted)
     _fill(model, ours, folder)
     model.model_type = config["model_type"]
+    if model.reads == "source_target":
+        model.generation = generation.read(folder, config)
     return model, heads
 
 
@@ -343,7 +351,7 @@ def describe(folder_or_name: str | Path) -> Description:
         layout = registry.load(LANDSCAPE, name)
         with _as_checkpoint_error(folder):
             shapes = canonical(shapes, layout)
-            ours = layout.config_from(config, shapes.keys())[0]
+            ours = layout.config_from(generation.completed(folder, config), shapes.keys())[0]
         settings = ours.model_dump()
         for twin in (*layout.implied(ours), *(key for key in shapes if _is_buffer(key, layout))):
             shapes.pop(twin, None)

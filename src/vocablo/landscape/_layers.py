@@ -45,7 +45,7 @@ class Entry:
 
     ``transposed``: theirs is [in, out], ours [out, in]. ``per_head``: theirs has query, key and value of one head after
     another, this many; ours all queries first. ``optional``: where it is absent, the configuration says it (a fixed
-    table); without a name, it never is stored.
+    table, a bias of zeros); without a name, it never is stored. ``row``: theirs is [1, n], ours [n].
     """
 
     theirs: str | tuple[str, ...]
@@ -53,6 +53,7 @@ class Entry:
     transposed: bool = False
     per_head: int = 0
     optional: bool = False
+    row: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -158,10 +159,7 @@ def to_theirs(tensors: Mapping[str, Tensor], entries: Iterable[Entry]) -> dict[s
         ours = tensors[entry.ours].clone() if entry.ours in seen else tensors[entry.ours]  # no two tensors share memory
         seen.add(entry.ours)
         parts = ours.chunk(len(entry.names))
-        result |= {
-            name: _turned(_by_head(part, entry.per_head), entry.transposed).contiguous()
-            for name, part in zip(entry.names, parts, strict=True)
-        }
+        result |= {name: _arranged(part, entry).contiguous() for name, part in zip(entry.names, parts, strict=True)}
     return result
 
 
@@ -171,7 +169,7 @@ def check_shapes(tensors: Mapping[str, Tensor], entries: Iterable[Entry], wanted
     for entry in entries:
         shape = list(wanted[entry.ours].shape)
         shape[0] //= len(entry.names)
-        shape = shape[::-1] if entry.transposed else shape
+        shape = shape[::-1] if entry.transposed else [1, *shape] if entry.row else shape
         wrong += [
             f"{name} is {list(tensors[name].shape)} and config.json asks for {shape}"
             for name in entry.names
@@ -182,17 +180,16 @@ def check_shapes(tensors: Mapping[str, Tensor], entries: Iterable[Entry], wanted
 
 
 def _from_theirs(parts: Sequence[Tensor], entry: Entry) -> Tensor:
-    turned = [_turned(part, entry.transposed) for part in parts]
-    ours = turned[0] if len(turned) == 1 else torch.cat(turned)
+    parts = [part.t().contiguous() if entry.transposed else part[0] if entry.row else part for part in parts]
+    ours = parts[0] if len(parts) == 1 else torch.cat(parts)
     return ours.unflatten(0, (entry.per_head, 3, -1)).transpose(0, 1).flatten(0, 2) if entry.per_head else ours
 
 
-def _by_head(ours: Tensor, heads: int) -> Tensor:
-    return ours.unflatten(0, (3, heads, -1)).transpose(0, 1).flatten(0, 2) if heads else ours
-
-
-def _turned(tensor: Tensor, transposed: bool) -> Tensor:
-    return tensor.t().contiguous() if transposed else tensor
+def _arranged(ours: Tensor, entry: Entry) -> Tensor:
+    """A part of ours as theirs has it."""
+    if entry.per_head:
+        ours = ours.unflatten(0, (3, entry.per_head, -1)).transpose(0, 1).flatten(0, 2)
+    return ours.t() if entry.transposed else ours[None] if entry.row else ours
 
 
 def _some(names: list[str], most: int = 5) -> str:

@@ -110,6 +110,7 @@ class TargetSide(Settings):
     heads: int | None = Field(default=None, ge=1)
     width: int | None = Field(default=None, ge=1)  # of its feed-forwards
     layer_drop: float | None = Field(default=None, ge=0, lt=1)
+    before_positions: bool | None = None  # of its norm of the embeddings
     max: int | None = Field(default=None, ge=1)
     vocab: int | None = Field(default=None, ge=1)
     start: tuple[int, ...] = ()
@@ -135,6 +136,7 @@ class Config(TrunkSettings):
             "stack": {"causal": True, "layers": own.get("layers"), "layer_drop": own.get("layer_drop")},
             "attention": {"heads": own.get("heads")},
             "feed_forward": {"width": own.get("width")},
+            "norm": {"before_positions": own.get("before_positions")},
         }
         parts = {name: {k: v for k, v in values.items() if v is not None} for name, values in changes.items()}
         return self.model_copy(

@@ -49,6 +49,7 @@ class Norm(Settings):
     shared: bool = False  # parallel layers: one for the attention and the feed-forward
     final: bool = True  # one more after the last layer
     embedding: bool = False  # one more after the sum of the embeddings
+    before_positions: bool = False  # that one is of the tokens alone: positions are added after it
     bias: bool = True
     eps: float = Field(default=1e-5, gt=0)
 

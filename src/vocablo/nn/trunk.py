@@ -69,6 +69,7 @@ class Trunk(nn.Module):
         self.positions = positions.table(position, width)
         self.segments = Segments(embed.segments, width) if embed.segments else None
         self.embedding_norm = normalisation(width, config.norm) if config.norm.embedding else nn.Identity()
+        self.tokens_normed = config.norm.before_positions
         self.drop = Dropout(embed.dropout)
         self.project = nn.Identity() if embed.width is None else nn.Linear(width, stack.width)
         parts = (stack, config.attention, config.feed_forward, config.norm, position)
@@ -91,11 +92,13 @@ class Trunk(nn.Module):
         x = (self.tokens if table is None else table)(tokens.ids)
         if self.scale is not None:
             x = x * self.scale
+        if self.tokens_normed:
+            x = self.embedding_norm(x)
         if self.positions is not None:
             x = x + self.positions(places)
         if self.segments is not None:
             x = x + self.segments(tokens.segments)
-        return self.project(self.drop(self.embedding_norm(x)))
+        return self.project(self.drop(x if self.tokens_normed else self.embedding_norm(x)))
 
     def through(
         self, x: Float[Tensor, "N D"], mix: Callable[[int, Any, Tensor], Tensor], keep: tuple[int, ...] = ()

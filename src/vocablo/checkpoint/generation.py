@@ -1,0 +1,128 @@
+"""How a published encoder-decoder wants its texts searched for: ``generation_config.json``, or, in older folders, config.json.
+
+What was read is kept with the model (``model.generation``, their keys) and written again when it is saved. ``settings`` says
+the same as fields of ``decoding/settings.py``; whoever decodes takes them as defaults.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vocablo.base.errors import CheckpointError, ConfigError
+from vocablo.base.files import write_text
+from vocablo.checkpoint.files import read_json
+from vocablo.text.tokenizer import Tokenizer
+
+FILE = "generation_config.json"
+IDS = (
+    "decoder_start_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+)
+# Their key -> our field, for those whose value is the same.
+SAME = {
+    "num_beams": "beam",
+    "length_penalty": "length_penalty",
+    "no_repeat_ngram_size": "no_repeat",
+    "repetition_penalty": "repetition_penalty",
+}
+EARLY = {True: "full", False: "estimate", "never": "bound"}
+OTHERS = ("bad_words_ids", "early_stopping", "max_length", "min_length", "max_new_tokens", "min_new_tokens")
+# Families of many languages that begin a target with the end token and then the language's.
+LANGUAGES = ("mbart", "m2m_100")
+
+
+def read(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that are set, the file's before those of config.json."""
+    own = read_json(folder / FILE) if (folder / FILE).exists() else {}
+    told = {name: own[name] if own.get(name) is not None else config.get(name) for name in (*IDS, *SAME, *OTHERS)}
+    if config.get("force_bos_token_to_be_generated") and told["forced_bos_token_id"] is None:
+        told["forced_bos_token_id"] = told["bos_token_id"]  # the first BART files
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def completed(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """config.json with the token that begins a target, wherever the folder says it."""
+    start = read(folder, config).get("decoder_start_token_id")
+    return config if start is None else config | {"decoder_start_token_id": start}
+
+
+def write(folder: Path, model: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the file for an encoder-decoder in a published layout; its ids, which belong into config.json, too."""
+    told = {"decoder_start_token_id": model.start[0], **getattr(model, "generation", {})}
+    told |= {name: config[name] for name in ("eos_token_id", "pad_token_id") if config.get(name) is not None}
+    write_text(folder / FILE, json.dumps(told, indent=2) + "\n")
+    return {name: told.get(name) for name in IDS}
+
+
+def ends(model: Any) -> int | None:
+    """The token that ends a target, where the folder says it. Raises CheckpointError for several."""
+    end = getattr(model, "generation", {}).get("eos_token_id")
+    if isinstance(end, list) and len(end) == 1:
+        return int(end[0])
+    if isinstance(end, list):
+        raise CheckpointError(f"eos_token_id names {len(end)} tokens that end a text; one can be followed here.")
+    return end
+
+
+def settings(model: Any, tokenizer: Tokenizer | None = None, language: str | None = None) -> dict[str, Any]:
+    """Fields of ``DecodeSettings`` that the folder sets; lengths are without what stands before a target.
+
+    ``language`` is a language's token (es_XX, __es__) or code (es) and begins the text. Raises ConfigError for a language that
+    isn't known, or for none where the model needs to be told one.
+    """
+    told = getattr(model, "generation", {})
+    before = len(getattr(model, "start", ()))
+    found = {ours: told[theirs] for theirs, ours in SAME.items() if theirs in told}
+    if "early_stopping" in told:
+        found["early_stopping"] = EARLY.get(told["early_stopping"], "estimate")
+    for length, new, ours in (
+        ("max_length", "max_new_tokens", "max_tokens"),
+        ("min_length", "min_new_tokens", "min_tokens"),
+    ):
+        if new in told or length in told:
+            found[ours] = max(told[new] if new in told else told[length] - before, 1 if ours == "max_tokens" else 0)
+    if told.get("bad_words_ids"):
+        found["exclude"] = tuple(tuple(words) for words in told["bad_words_ids"])
+    end = ends(model)
+    if end is not None and told.get("forced_eos_token_id") in (end, [end]):
+        found["force_end"] = True
+    first = told.get("forced_bos_token_id")
+    if language is not None:
+        first = language_token(tokenizer, language)
+    elif first is None and needs_language(model):
+        raise ConfigError(
+            "This model writes many languages: say which one (es_XX, __es__ or es, as its tokenizer has it)."
+        )
+    return found | ({} if first is None else {"prefix": (first,)})
+
+
+def needs_language(model: Any) -> bool:
+    """Whether a target's first token, its language, has to be chosen: it would begin with the end token alone."""
+    many = getattr(model, "model_type", "") in LANGUAGES
+    return many and model.start == (ends(model),)
+
+
+def language_token(tokenizer: Tokenizer | None, language: str) -> int:
+    """The id of a language's token. Raises ConfigError naming those that there are."""
+    names = [] if tokenizer is None else [name for name in tokenizer.vocabulary if _is_language(name)]
+    exact = [name for name in names if language in (name, name.strip("_"), name.partition("_")[0])]
+    if tokenizer is None or len(exact) != 1:
+        known = ", ".join(sorted(names)[:20]) or "none"
+        raise ConfigError(f"The tokenizer has no token of one language for {language!r}; it knows {known}.")
+    token = tokenizer.id(exact[0])
+    assert token is not None
+    return token
+
+
+def _is_language(name: str) -> bool:
+    """es_XX, spa_Latn, __es__."""
+    code, _, region = name.partition("_")
+    plain = code.isalpha() and code.islower() and 2 <= len(code) <= 3 and region.isalpha() and len(region) in (2, 4)
+    return (plain and region[0].isupper()) or (name.startswith("__") and name.endswith("__") and len(name) > 4)

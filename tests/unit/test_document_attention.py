@@ -134,7 +134,7 @@ def test_html_is_well_formed_and_says_every_weight():
 
 def test_a_terminal_gets_colours_or_numbers():
     plain = document_text(PASSAGES, colour=False)
-    assert plain.splitlines() == ["81 %  a <b>[50].", "19 %  c[100]"]
+    assert plain.splitlines() == ["81 %  a <b>[50].", "19 %  c"], "an even weight isn't told"
     coloured = document_text(PASSAGES, colour=True)
     assert "\x1b[" in coloured
     assert "[50]" not in coloured

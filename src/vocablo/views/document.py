@@ -17,7 +17,7 @@ from typing import Any
 from vocablo.views.svg import FAINT, PALETTE
 
 SENTENCE, WORD = (194, 87, 26), (37, 99, 171)  # PALETTE's orange and blue, to be mixed
-TOLD = 0.6  # of the full shade: from here on the terminal without colours writes a word's weight
+TOLD, ABOVE = 0.6, 1.25  # of the full shade, and of an even weight: from here on a terminal without colours writes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,8 @@ def _words(one: Passage, some: Sequence[float], colour: bool) -> Any:
     for place, (word, weight, shade) in enumerate(zip(one.words, one.weights, some, strict=True)):
         if place and one.spaced[place]:
             line.append(" ")
-        told = "" if colour or shade < TOLD else f"[{100 * weight:.0f}]"
+        weighty = shade >= TOLD and weight * len(one.words) >= ABOVE
+        told = f"[{100 * weight:.0f}]" if weighty and not colour else ""
         line.append(word + told, style=_style(WORD, shade) + ("" if one.known[place] else " underline"))
     return line
 

@@ -28,6 +28,8 @@ from vocablo.inference.left_model import LanguageModel
 from vocablo.inference.sentence_folder import opened
 from vocablo.inference.two_way import TwoWayLanguageModel
 from vocablo.inference.words import WordModel
+from vocablo.inference.writing import WritingModel
+from vocablo.inference.writing import writing as writing_model
 from vocablo.models.ngram import NGram
 from vocablo.nn.quantize import quantize
 from vocablo.text.tokenizer import Tokenizer
@@ -46,6 +48,7 @@ __all__ = [
     "TaskModel",
     "TwoWayLanguageModel",
     "WordModel",
+    "WritingModel",
     "compare",
     "describe",
     "evaluate",
@@ -67,7 +70,7 @@ DTYPES = ("fp32", "bf16", "int8")
 
 def load(
     folder_or_name: str | Path, *, dtype: str | None = None
-) -> LanguageModel | EncoderModel | TaskModel | TwoWayLanguageModel | WordModel:
+) -> LanguageModel | EncoderModel | TaskModel | TwoWayLanguageModel | WordModel | WritingModel:
     """A model from a folder, an ARPA file (``.arpa``, ``.arpa.gz``) or a hub name, ready to be asked what its family can do.
 
     A folder of sentence-transformers brings its own way of making vectors along. ``dtype`` is the precision of the weights: ``fp32`` (default), ``bf16``, or ``int8`` (see ``nn/quantize.py``).
@@ -78,7 +81,10 @@ def load(
     loaded, sentences = opened(folder_or_name)
     model, tokenizer = loaded.model, loaded.tokenizer
     assert tokenizer is not None
-    if (task := task_in(loaded, str(folder_or_name))) is not None:
+    task = task_in(loaded, str(folder_or_name))
+    if model.reads == "source_target":
+        return _writing(loaded, folder_or_name, task, dtype)
+    if task is not None:
         return _for_task(loaded, *task, dtype)
     if model.reads == "left":
         if dtype in ("bf16", "int8"):
@@ -107,6 +113,13 @@ def _for_task(loaded: checkpoint.Loaded, name: str, task: Any, dtype: str | None
     for module in (loaded.model, *loaded.heads.values()):
         module.to(checkpoint.DTYPES[dtype or "fp32"])
     return TaskModel(loaded, name, task)
+
+
+def _writing(loaded: checkpoint.Loaded, where: str | Path, task: Any, dtype: str | None) -> WritingModel:
+    if dtype == "int8":
+        raise ConfigError("int8 is for models that write from left to right alone; this one takes fp32 or bf16.")
+    loaded.model.to(checkpoint.DTYPES[dtype or "fp32"])
+    return writing_model(loaded, where, task)
 
 
 def pretrain(

@@ -70,8 +70,14 @@ def score(
     lines = [line.rstrip("\n") for line in sys.stdin] if texts == ["-"] else list(texts or ())
     if not text and (not lines or not (end or any(lines))):
         raise DataError("There is nothing to score: give a text, or --end for the probability that an empty one ends.")
+    from vocablo import api
+
     asked = _asked(model, dtype, interpolate, weight)
     given = {"variant": variant, "convention": convention, "end": end or None, "stride": stride}
+    if isinstance(asked, api.WritingModel):
+        if text or len(lines) != 2:
+            raise DataError("This model scores a target given a source: score SOURCE TARGET, two texts.")
+        return show.scored(asked.score(lines[:1], lines[1:], **fitting(asked.score, given)), json, out, whole=True)
     if not text:
         results = asked.score(lines, **fitting(asked.score, given))
         return show.scored(results, json, out, whole=True)
@@ -163,7 +169,12 @@ def generate(
 @app.command()
 def attend(
     text: Annotated[str, typer.Argument(help="The text to read.")],
-    second: Annotated[str | None, typer.Argument(help="Encoders: a second text, read in one sequence with it.")] = None,
+    second: Annotated[
+        str | None,
+        typer.Argument(
+            help="Encoders: a second text, read in one sequence with it; of a model that translates, the target."
+        ),
+    ] = None,
     model: Model = None,
     layer: Annotated[int | None, typer.Option(help="Only this layer, from 1; -1 is the last. [default: all]")] = None,
     head: Annotated[int | None, typer.Option(help="Only this head, from 1. [default: all, and their mean]")] = None,

@@ -12,7 +12,7 @@ import typer
 from vocablo import __version__
 from vocablo.base.errors import ConfigError, VocabloError
 from vocablo.base.progress import tell
-from vocablo.cli import ask, compare, encode, evaluate, lecture, probe, show, tables, tasks
+from vocablo.cli import ask, compare, encode, evaluate, lecture, probe, show, tables, tasks, write
 from vocablo.cli.arguments import spread
 from vocablo.cli.options import Column, Documents, Encoding, Json, Text
 
@@ -36,6 +36,7 @@ app.add_typer(encode.app)
 app.add_typer(evaluate.app)
 app.add_typer(compare.app)
 app.add_typer(tasks.app)
+app.add_typer(write.app)
 app.add_typer(probe.app)
 app.add_typer(tables.app)
 app.add_typer(lecture.app)

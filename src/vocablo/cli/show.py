@@ -105,6 +105,8 @@ def _score(one: Any) -> str:
     if one.unknown:
         facts.append(f"{one.unknown} unknown words")
     policy = one.kind if pseudo else f"first token: {one.first}"
+    if one.kind == "conditional":
+        policy = f"conditional: given {one.source!r}"
     parts = [one.text, table(("token", "log p"), rows)]
     if pseudo and len(one.words) < len(one.tokens):
         parts += ["", table(("word", "log p"), [(word.word, round(word.log_prob, 4)) for word in one.words]), ""]
@@ -228,8 +230,9 @@ def attention(value: Any) -> str:
         return _document(value, columns)
     from vocablo.views.attention import heat_table
 
-    table = heat_table(value.tokens, value.matrix(), columns=columns)
-    return f"{table}\n  {value.title()}; rows look at columns, in percent"
+    table = heat_table(value.tokens, value.matrix(), columns=columns, looked=value.looked)
+    how = "rows look at columns" if value.looked is None else "what each row was written from"
+    return f"{table}\n  {value.title()}; {how}, in percent"
 
 
 def _document(value: Any, columns: int) -> str:
@@ -252,7 +255,11 @@ def claim(value: Any) -> str:
 
 
 def generations(value: Any) -> str:
-    """Continuations, numbered, with how each one ended."""
+    """Continuations, numbered, with how each one ended; of texts written from a source, these."""
+    if value and hasattr(value[0], "best"):
+        from vocablo.cli.show_tasks import written
+
+        return written(value)
     lines = []
     for index, one in enumerate(value, 1):
         score = "" if one.score is None else f", score {one.score:.4f}"

@@ -69,6 +69,8 @@ def scores(value: Any) -> str:
 
 def predictions(value: Any) -> str:
     """Predictions, one a line, or one with all its probabilities."""
+    if hasattr(value, "output"):
+        return written([value])
     if not isinstance(value, list):
         rows = [(label, probability(prob)) for label, prob in sorted(value.probs.items(), key=lambda item: -item[1])]
         return f"{_line(value)[0]}\n{table(('label', 'p'), rows)}"
@@ -101,8 +103,21 @@ def chosen(value: Any) -> str:
     )
 
 
+def written(value: Any) -> str:
+    """What was written, one a line; of several hypotheses a table of each text's, best first."""
+    if all(len(one.best) <= 1 for one in value):
+        return "\n".join(" ".join(one.output.split()) for one in value)
+    blocks = []
+    for one in value:
+        rows = [(each.text, f"{each.score:.4f}", f"{each.log_prob:.4f}", each.tokens) for each in one.best]
+        blocks.append(f"{one.text}\n{table(('written', 'score', 'log p', 'tokens'), rows)}")
+    return "\n\n".join(blocks)
+
+
 def _line(one: Any) -> tuple[str, str]:
     """What was predicted, and of what, for a prediction of any task."""
+    if hasattr(one, "output"):
+        return one.output, one.text
     if hasattr(one, "tags"):
         return " ".join(one.tags), " ".join(one.words)
     if hasattr(one, "question"):

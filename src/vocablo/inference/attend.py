@@ -25,7 +25,8 @@ class Attention:
 
     ``weights[l, h, i, j]``, float32, is the share that token i takes from token j in layer ``layers[l]`` and head
     ``heads[h]`` (both numbered from 1); each row sums to 1. ``tokens`` are those that the model read, special ones too.
-    ``depth`` and ``width`` are how many layers and heads the model has.
+    ``depth`` and ``width`` are how many layers and heads the model has. ``looked`` are the tokens j where they are others:
+    a source that a target was written from (then row i is what was looked at to write token i).
     """
 
     tokens: tuple[str, ...]
@@ -34,6 +35,7 @@ class Attention:
     weights: NDArray[np.float32]
     depth: int
     width: int
+    looked: tuple[str, ...] | None = None
 
     def matrix(self, layer: int | None = None, head: int | None = None) -> NDArray[np.float32]:
         """Weights [T, T] of one layer (None: the last one here) and head (None: the mean of those here)."""
@@ -42,7 +44,7 @@ class Attention:
 
     def svg(self, layer: int | None = None, head: int | None = None) -> str:
         """``matrix`` as a picture."""
-        return head_svg(self.tokens, self.matrix(layer, head), self.title(layer, head))
+        return head_svg(self.tokens, self.matrix(layer, head), self.title(layer, head), self.looked)
 
     def title(self, layer: int | None = None, head: int | None = None) -> str:
         """What ``matrix`` is, in words."""
@@ -52,7 +54,7 @@ class Attention:
         return f"layer {self.layers[-1] if layer is None else layer} of {self.depth}, {heads}"
 
     def _repr_html_(self) -> str:
-        return heads_html(self.tokens, self.weights, self.layers, self.heads)
+        return heads_html(self.tokens, self.weights, self.layers, self.heads, self.looked)
 
 
 def attend(
@@ -69,16 +71,53 @@ def attend(
     """
     with asking(model), taps.watching() as seen:
         model.forward(tokens)
-    depth, width = len(seen.recorded), int(seen.recorded[0][1].shape[1])
+    return _found(seen, list(range(len(seen.recorded))), spelled(tokenizer, tokens.ids.tolist()), None, layers, heads)
+
+
+def attend_across(
+    model: Any,
+    tokenizer: Tokenizer,
+    tokens: Tokens,
+    source: Tokens,
+    *,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+) -> Attention:
+    """The weights of a target's tokens on those of its source. Raises ConfigError for a model without such attention."""
+    with asking(model), taps.watching() as seen:
+        model.forward(tokens, source)
+    across = [place for place, (*_, look, _, _) in enumerate(seen.recorded) if _crosses(seen, place, look)]
+    if not across:
+        raise ConfigError("This model has no attention to its source: there is nothing to show.")
+    looked = spelled(tokenizer.source, source.ids.tolist())
+    return _found(seen, across, spelled(tokenizer, tokens.ids.tolist()), looked, layers, heads)
+
+
+def _crosses(seen: taps.Taps, place: int, look: Any) -> bool:
+    """Whether an attention looked from one text at another."""
+    rows, cols = seen.recorded[place][3]
+    return rows is not cols and not look.causal
+
+
+def _found(
+    seen: taps.Taps,
+    places: Sequence[int],
+    tokens: tuple[str, ...],
+    looked: tuple[str, ...] | None,
+    layers: Sequence[int] | None,
+    heads: Sequence[int] | None,
+) -> Attention:
+    """The weights of the attentions at some places of what was recorded, as so many layers."""
+    depth, width = len(places), int(seen.recorded[places[0]][1].shape[1])
     chosen, kept = _chosen("layer", layers, depth), _chosen("head", heads, width)
-    length = len(tokens.ids)
-    if 4 * len(chosen) * width * length**2 > MOST_BYTES:
+    length = len(tokens) * len(looked or tokens)
+    if 4 * len(chosen) * width * length > MOST_BYTES:
         raise ConfigError(
-            f"All weights of {length} tokens are too many to hold: ask for some layers (--layer, or layers=[...])."
+            f"All weights of {len(tokens)} tokens are too many to hold: ask for some layers (--layer, or layers=[...])."
         )
     rows = np.array(kept) - 1
-    weights = np.stack([seen.weights(layer - 1)[0].float().cpu().numpy()[rows] for layer in chosen])
-    return Attention(spelled(tokenizer, tokens.ids.tolist()), chosen, kept, weights, depth, width)
+    weights = np.stack([seen.weights(places[layer - 1])[0].float().cpu().numpy()[rows] for layer in chosen])
+    return Attention(tokens, chosen, kept, weights, depth, width, looked)
 
 
 def _chosen(what: str, given: Sequence[int] | None, count: int) -> tuple[int, ...]:

@@ -96,19 +96,19 @@ class TaskModel(Asked):
     def classify(self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None) -> list[Any]:
         """The label, or labels, of each text, or of each pair of texts."""
         self._need("classify")
-        return self._predict(_examples(texts, pairs))
+        return predicted(self, examples_of(texts, pairs))
 
     def attend(self, text: str) -> DocumentAttention:
         """Which words, and of a document which sentences, the answer was told from."""
         self._need("attend")
-        (example,) = _examples(text, None)
+        (example,) = examples_of(text, None)
         reader, device = self.task.reader, next(self.model.parameters()).device
         located = reader.located(text)
         tokens = Tokens.of([ids for ids, _, _ in located], device)
         with asking(self.model):
             hidden = reader.read(self.model, self.heads, tokens, Fences.of([len(located)], device))
         weights = [one.float().cpu().numpy() for one in hidden.weights]
-        return attended(text, self._predict([example])[0], located, weights)
+        return attended(text, predicted(self, [example])[0], located, weights)
 
     def tag(self, texts: str | Sequence[str] | Sequence[Sequence[str]]) -> list[Any]:
         """The tags of each sentence's words; a sentence is a text, whose words and marks are set apart, or its words."""
@@ -117,26 +117,26 @@ class TaskModel(Asked):
         words = [self.module.words_of(one) if isinstance(one, str) else tuple(one) for one in given]
         if empty := [place for place, one in enumerate(words) if not one]:
             raise ConfigError(f"Sentence {empty[0]} has no words.")
-        return self._predict([TaggedExample(str(place), one) for place, one in enumerate(words)])
+        return predicted(self, [TaggedExample(str(place), one) for place, one in enumerate(words)])
 
     def answer(self, question: str, context: str) -> Any:
         """The stretch of the context that answers the question."""
         self._need("answer")
         if not question.strip() or not context.strip():
             raise ConfigError("The question and the context can't be empty.")
-        return self._predict([SpanExample("0", question, context)])[0]
+        return predicted(self, [SpanExample("0", question, context)])[0]
 
     def choose(self, text: str, choices: Sequence[str], *, start: str = "") -> Any:
         """Which of the choices goes on with the text; ``start`` are words that every choice goes on from."""
         self._need("choose")
         if not text.strip() or not all(choice.strip() for choice in choices):
             raise ConfigError("The text and the choices can't be empty.")
-        return self._predict([ChoiceExample("0", text, start, tuple(choices))])[0]
+        return predicted(self, [ChoiceExample("0", text, start, tuple(choices))])[0]
 
     def predict(self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None) -> list[Any]:
         """What the model's task tells of each text, or pair of texts."""
         self._need("predict")
-        return self._predict(_examples(texts, pairs))
+        return predicted(self, examples_of(texts, pairs))
 
     def predict_file(
         self,
@@ -150,22 +150,7 @@ class TaskModel(Asked):
 
         ``columns`` has the fields of ``tasks._texts.Columns``; labels aren't looked at.
         """
-        named = build(Columns, dict(columns or {}), "columns")
-        examples = self.module.read(
-            path, named, self.task.settings, labelled=False, notes=(lambda _: None) if quiet else tell
-        )
-        if out is not None:
-            self.module.check_out(out, named)
-        found = self._predict(examples, quiet)
-        if out is not None:
-            self.module.write(out, examples, found, named)
-        return found
-
-    def _predict(self, examples: Sequence[Any], quiet: bool = True) -> list[Any]:
-        if not examples:
-            raise ConfigError("There is nothing to predict: give a text.")
-        with Progress("predict", len(examples), "examples", quiet=quiet) as progress:
-            return self.task.predict(self.model, self.heads, examples, progress.advance)
+        return predicted_file(self, path, out, columns=columns, quiet=quiet)
 
     def _lacking(self) -> dict[str, str]:
         verbs = {registry.constant(TASKS, name, "VERB"): name for name in registry.names(TASKS)}
@@ -181,7 +166,35 @@ class TaskModel(Asked):
         return lacking
 
 
-def _examples(texts: str | Sequence[str], pairs: str | Sequence[str] | None) -> list[TextExample]:
+def predicted(asked: Any, examples: Sequence[Any], quiet: bool = True) -> list[Any]:
+    """What a model's task tells of examples."""
+    if not examples:
+        raise ConfigError("There is nothing to predict: give a text.")
+    with Progress("predict", len(examples), "examples", quiet=quiet) as progress:
+        return asked.task.predict(asked.model, asked.heads, examples, progress.advance)
+
+
+def predicted_file(
+    asked: Any,
+    path: str | Path,
+    out: str | Path | None,
+    *,
+    columns: Mapping[str, Any] | None = None,
+    quiet: bool = True,
+) -> list[Any]:
+    """The same of a file's examples, written into ``out``."""
+    named = build(Columns, dict(columns or {}), "columns")
+    notes = (lambda _: None) if quiet else tell
+    examples = asked.module.read(path, named, asked.task.settings, labelled=False, notes=notes)
+    if out is not None:
+        asked.module.check_out(out, named)
+    found = predicted(asked, examples, quiet)
+    if out is not None:
+        asked.module.write(out, examples, found, named)
+    return found
+
+
+def examples_of(texts: str | Sequence[str], pairs: str | Sequence[str] | None) -> list[TextExample]:
     texts = [texts] if isinstance(texts, str) else list(texts)
     seconds: list[str | None] = [None] * len(texts)
     if pairs is not None:

@@ -8,7 +8,14 @@ from typing import Any
 from vocablo.base.errors import ConfigError
 from vocablo.text.tokenizer import Tokenizer
 
-WAYS = ("left_model", "encoder", "finetuned", "two_way", "words")  # the files of this room whose classes can be asked
+WAYS = (
+    "left_model",
+    "encoder",
+    "finetuned",
+    "two_way",
+    "words",
+    "writing",
+)  # the files of this room whose classes can be asked
 
 
 class MissingVerb(ConfigError, AttributeError):

@@ -245,7 +245,7 @@ class Task:
         tokenizer = self.reader.tokenizer
         best = tuple(
             Candidate(
-                tokenizer.decode([token for token in one.ids if token != self.pairs.end], skip_special=True),
+                tokenizer.decode([token for token in one.ids if token != self.pairs.end], skip_special=True).strip(),
                 one.score,
                 one.log_prob,
                 len(one.ids),

@@ -24,15 +24,21 @@ DRAWN = 100  # tokens up to which every cell is a shape that can be pointed at; 
 Floats = NDArray[np.float32]
 
 
-def heat_table(tokens: Sequence[str], weights: Floats, *, columns: int = 100) -> str:
-    """The weights [T, T] in percent, shaded; ``columns`` wide at most, the looked-at tokens in several blocks if need be."""
+def heat_table(
+    tokens: Sequence[str], weights: Floats, *, columns: int = 100, looked: Sequence[str] | None = None
+) -> str:
+    """The weights [T, S] in percent, shaded; ``columns`` wide at most, the looked-at tokens in several blocks if need be.
+
+    ``looked`` are the tokens that are looked at, where they are others.
+    """
+    looked = tokens if looked is None else looked
     names = [_short(token, 12) for token in tokens]
     edge = max(width(name) for name in names)
     room = max((columns - edge - 2) // CELL, 1)
     blocks = []
-    for start in range(0, len(tokens), room):
-        stop = min(start + room, len(tokens))
-        head = "".join(pad(_short(token, CELL - 1), CELL, right=True) for token in tokens[start:stop])
+    for start in range(0, len(looked), room):
+        stop = min(start + room, len(looked))
+        head = "".join(pad(_short(token, CELL - 1), CELL, right=True) for token in looked[start:stop])
         lines = [" " * (edge + 2) + head]
         for name, row in zip(names, weights[:, start:stop], strict=True):
             lines.append("  " + pad(name, edge) + "".join(_cell(float(value)) for value in row))
@@ -66,29 +72,31 @@ def levels(weights: Floats) -> NDArray[np.uint8]:
     return np.round(255 * np.sqrt(np.clip(weights, 0, 1))).astype(np.uint8)
 
 
-def head_svg(tokens: Sequence[str], weights: Floats, title: str) -> str:
-    """One head [T, T] as a picture: each cell says its tokens and its weight when it is pointed at."""
+def head_svg(tokens: Sequence[str], weights: Floats, title: str, looked: Sequence[str] | None = None) -> str:
+    """One head [T, S] as a picture: each cell says its tokens and its weight when it is pointed at."""
     names = [visible(token) for token in tokens]
-    count = len(names)
+    others = names if looked is None else [visible(token) for token in looked]
+    count = max(len(names), len(others))
     cell = max(4, min(26, 640 // count))
     size = min(12, cell + 1)
-    left = top = round(14 + 0.58 * size * min(max(map(len, names)), 24)) if cell >= 8 else 8
-    span = cell * count
+    left, top = (round(14 + 0.58 * size * min(max(map(len, of)), 24)) if cell >= 8 else 8 for of in (names, others))
+    high, wide = cell * len(names), cell * len(others)
     out = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {left + span + 8} {top + span + 28}' "
-        f"width='{left + span + 8}' height='{top + span + 28}' role='img' aria-label='{escape(title, quote=True)}'>",
-        f"<text class='va-title' x='{left}' y='{top + span + 20}' font-size='13' font-weight='600' {FONT} fill='{INK}'>"
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {left + wide + 8} {top + high + 28}' "
+        f"width='{left + wide + 8}' height='{top + high + 28}' role='img' aria-label='{escape(title, quote=True)}'>",
+        f"<text class='va-title' x='{left}' y='{top + high + 20}' font-size='13' font-weight='600' {FONT} fill='{INK}'>"
         f"{escape(title)}</text>",
     ]
     if cell >= 8:
         for index, name in enumerate(names):
             at = cell * (index + 0.5) + size * 0.35
-            short = escape(name if len(name) <= 24 else name[:23] + "…")
-            out.append(f"<text x='{left - 6}' y='{top + at:.1f}' text-anchor='end' font-size='{size}' {FONT} fill='{INK}'>{short}</text>")  # fmt: skip
-            out.append(f"<text transform='translate({left + at:.1f} {top - 6}) rotate(-90)' font-size='{size}' {FONT} fill='{INK}'>{short}</text>")  # fmt: skip
+            out.append(f"<text x='{left - 6}' y='{top + at:.1f}' text-anchor='end' font-size='{size}' {FONT} fill='{INK}'>{_label(name)}</text>")  # fmt: skip
+        for index, name in enumerate(others):
+            at = cell * (index + 0.5) + size * 0.35
+            out.append(f"<text transform='translate({left + at:.1f} {top - 6}) rotate(-90)' font-size='{size}' {FONT} fill='{INK}'>{_label(name)}</text>")  # fmt: skip
     if count <= DRAWN:
         for i, row in enumerate(names):
-            for j, column in enumerate(names):
+            for j, column in enumerate(others):
                 weight = float(weights[i, j])
                 out.append(
                     f"<rect x='{left + cell * j}' y='{top + cell * i}' width='{cell}' height='{cell}' fill='{PALETTE[0]}' "
@@ -96,11 +104,15 @@ def head_svg(tokens: Sequence[str], weights: Floats, title: str) -> str:
                 )
     else:
         out.append(
-            f"<image x='{left}' y='{top}' width='{span}' height='{span}' style='image-rendering:pixelated' "
+            f"<image x='{left}' y='{top}' width='{wide}' height='{high}' style='image-rendering:pixelated' "
             f"href='{as_source(levels(weights))}'/>"
         )
-    out.append(f"<rect x='{left}' y='{top}' width='{span}' height='{span}' fill='none' stroke='{GRID}' pointer-events='none'/>")  # fmt: skip
+    out.append(f"<rect x='{left}' y='{top}' width='{wide}' height='{high}' fill='none' stroke='{GRID}' pointer-events='none'/>")  # fmt: skip
     return "".join(out) + "</svg>"
+
+
+def _label(name: str) -> str:
+    return escape(name if len(name) <= 24 else name[:23] + "…")
 
 
 STYLE = (
@@ -138,8 +150,14 @@ box.addEventListener('click',function(event){
 """.strip()
 
 
-def heads_html(tokens: Sequence[str], weights: NDArray[np.float32], layers: Sequence[int], heads: Sequence[int]) -> str:
-    """All heads small, layers x heads [L, H, T, T], and one large; a click on a small one shows it large.
+def heads_html(
+    tokens: Sequence[str],
+    weights: NDArray[np.float32],
+    layers: Sequence[int],
+    heads: Sequence[int],
+    looked: Sequence[str] | None = None,
+) -> str:
+    """All heads small, layers x heads [L, H, T, S], and one large; a click on a small one shows it large.
 
     The last column is the mean of the heads. Without scripts the mean of the last layer is the large one, and all else stays.
     """
@@ -151,12 +169,12 @@ def heads_html(tokens: Sequence[str], weights: NDArray[np.float32], layers: Sequ
         cells = []
         for place, matrix in enumerate(matrices):
             name = f"layer {layer}, " + (f"head {heads[place]}" if place < len(heads) else "mean of the heads")
-            cells.append(_small(matrix, name, side, on=(index, place) == shown, carry=len(tokens) <= DRAWN))
+            cells.append(_small(matrix, name, side, on=(index, place) == shown, carry=max(weights.shape[2:]) <= DRAWN))
         rows.append(f"<tr><th>layer {layer}</th>{''.join(cells)}</tr>")
     names = "".join(f"<th>{head}</th>" for head in heads) + ("<th>mean</th>" if len(heads) > 1 else "")
     last = weights[-1]
     title = f"layer {layers[-1]}, " + ("mean of the heads" if len(heads) > 1 else f"head {heads[0]}")
-    large = head_svg(tokens, last.mean(0) if len(heads) > 1 else last[0], title)
+    large = head_svg(tokens, last.mean(0) if len(heads) > 1 else last[0], title, looked)
     grid = f"<table><tr><th>head</th>{names}</tr>{''.join(rows)}</table>"
     note = "<p>Rows look at columns; the shade is the square root of the weight. Click a head to see it large.</p>"
     return f"<div class='va'><style>{STYLE}</style><div>{grid}{note}</div><div class='large'>{large}</div><script>{SCRIPT}</script></div>"

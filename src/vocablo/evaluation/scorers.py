@@ -7,13 +7,15 @@ byte; of the others, sums over tokens told with more than what stands before the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from vocablo.base.errors import ConfigError
-from vocablo.inference import pseudo
+from vocablo.base.progress import Progress
+from vocablo.inference import pseudo, two_way
 from vocablo.inference.framing import Framing
 from vocablo.inference.reading import spans
-from vocablo.inference.score import perplexity
+from vocablo.inference.score import grouped, perplexity
 from vocablo.measures.likelihood import Likelihood
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.text.words import count_words
@@ -108,8 +110,38 @@ class Pseudo:
         ]
 
 
+class BothDirections:
+    """Models that tell words from both sides (``inference.two_way``): every token counts twice, once from each."""
+
+    ABOUT = "sum log p(w_t | what stands before it) + log p(w_t | what stands behind it), each token told twice"
+    MEASURE = "perplexity of both"
+
+    def kind(self, variant: str) -> str:
+        return "forward + backward"
+
+    def able(self, asked: Any) -> bool:
+        return "score" in asked.verbs
+
+    def check(self, asked: Any, texts: Sequence[str], stride: int | None) -> None:
+        """Any length is read."""
+
+    def score(self, asked: Any, texts: Sequence[str], stride: int | None, variant: str, quiet: bool) -> Likelihood:
+        total = Likelihood()
+        with Progress("scoring", None, "tokens", quiet=quiet) as progress:
+            for some in grouped(texts):
+                for one in two_way.score(asked.model, asked.tokenizer, some):
+                    words, size = 2 * count_words(one.text), 2 * len(one.text.encode())
+                    found = Likelihood(one.log_prob, 2 * len(one.ids), words, size, 2 * one.unknown, exact=False)
+                    total += replace(found, policy=one.kind)
+                    progress.advance(len(one.ids))
+        return total
+
+    def notes(self, told: Told, variant: str) -> list[str]:
+        return []
+
+
 def _longest(tokenizer: Tokenizer, texts: Sequence[str]) -> int:
     return max(map(len, tokenizer.encode_batch(list(texts))), default=0)
 
 
-SCORERS: dict[str, Scorer] = {"left": Chain(), "both": Pseudo()}
+SCORERS: dict[str, Scorer] = {"left": Chain(), "both": Pseudo(), "two_way": BothDirections()}

@@ -12,6 +12,10 @@ from vocablo.data.store import Store
 from vocablo.models import elmo
 from vocablo.pretexts import bidirectional
 from vocablo.text.tokenizer import Tokenizer
+from vocablo.training.run import RunFolder
+from vocablo.training.settings import TrainSettings
+from vocablo.training.train import train
+from vocablo.training.watchers import Watcher, standard
 
 TEXTS = [
     "El gato come pan. La gata come queso.",
@@ -146,3 +150,46 @@ def test_what_does_not_fit_is_refused(material) -> None:
         pretext(material).check(few)
     with pytest.raises(ConfigError, match="no output layer"):
         pretext(material).check(small(tokenizer.size).trimmed())
+
+
+class Killed(BaseException):
+    """Stands for kill -9."""
+
+
+class KillAt(Watcher):
+    def __call__(self, step):
+        if step.step == 7:
+            raise Killed
+
+
+def test_a_run_killed_between_checkpoints_ends_like_one_that_was_not(material, tmp_path) -> None:
+    """Bit for bit, with dropout; the model that resumes was made otherwise, and wasn't told the words' letters."""
+    tokenizer, store = material
+    chosen = TrainSettings(steps=10, batch=4, micro=2, lr=0.01, warmup=2, save_every=4, evaluate_every=5)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def go(out, extra=(), resume=False):
+        model = small(tokenizer.size, dropout=0.2)
+        made = pretext(material, batch=4, micro=2)
+        if resume:
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.fill_(3.0)
+        else:
+            made.attach(model, {})
+        run = RunFolder.open(out) if resume else RunFolder.create(out, {"train": chosen.model_dump()})
+        watchers = [*standard(chosen, store, quiet=True), *extra]
+        return train(model, made, chosen, run, watchers, resume=resume), model
+
+    try:
+        whole, one = go(tmp_path / "whole")
+        with pytest.raises(Killed):
+            go(tmp_path / "killed", [KillAt()])
+        again, other = go(tmp_path / "killed", resume=True)
+    finally:
+        torch.set_num_threads(threads)
+    assert (again.steps, again.loss, again.best) == (whole.steps, whole.loss, whole.best)
+    assert set(whole.best.terms) == {"forward", "backward"}
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name

@@ -5,6 +5,7 @@ Every command of the command line is one of these calls, and its ``--json`` obje
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from vocablo.base.errors import ConfigError, nearest
 from vocablo.base.progress import tell
 from vocablo.data.readers import read_documents
 from vocablo.evaluation import compare as comparing
+from vocablo.evaluation import equal as contests
 from vocablo.evaluation.files import evaluate
 from vocablo.evaluation.models import evaluate as evaluate_model
 from vocablo.evaluation.probe import probe
@@ -61,6 +63,7 @@ __all__ = [
     "probe",
     "recipes",
     "show_tokenizer",
+    "train_and_compare",
     "train_tokenizer",
     "write_arpa",
 ]
@@ -315,6 +318,44 @@ def compare(
     """
     held = comparing.Held(_listed(text), documents, column, encoding)
     return comparing.compare(models, held, load, comparing.How(stride, variant, quiet))
+
+
+def train_and_compare(
+    families: Sequence[str],
+    text: str | Path | Sequence[str | Path],
+    held_out: str | Path | Sequence[str | Path],
+    *,
+    equal: tuple[str, float],
+    out: str | Path,
+    seeds: Sequence[int] = (),
+    tokenizer: str | Path | None = None,
+    models: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    documents: str = "file",
+    column: str | None = None,
+    encoding: str = "utf-8",
+    stride: int | None = None,
+    variant: str = "token",
+    quiet: bool = True,
+) -> comparing.Comparison:
+    """Train families (FAMILY or FAMILY:SIZE) on ``text`` on equal terms into folders of ``out``, and compare them on ``held_out``.
+
+    ``equal`` is (tokens, flops or minutes; how much). ``models`` are ready ones that are compared too. What is finished
+    in ``out`` isn't trained again: see ``evaluation.equal``.
+    """
+    held = comparing.Held(_listed(held_out), documents, column, encoding)
+    comparing.check_models(models)
+    place = None if tokenizer is None else str(tokenizer)
+    learnt = comparing.Held(_listed(text), documents, column, encoding)
+    terms = contests.Terms(*equal)
+    contest = contests.Contest(
+        tuple(families), learnt, held, terms, Path(out), tuple(seeds), place, tuple(overrides), stride, quiet
+    )
+    entrants = contests.train(contest)
+    runs = {one.name: [str(folder) for folder in one.folders] for one in entrants}
+    all_models = [*(folder for folders in runs.values() for folder in folders), *models]
+    found = comparing.compare(all_models, held, load, comparing.How(stride, variant, quiet))
+    return dataclasses.replace(found, equal=str(terms), spreads=comparing.spread(found, runs))
 
 
 def _listed(sources: str | Path | Sequence[str | Path]) -> tuple[str, ...]:

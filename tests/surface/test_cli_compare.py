@@ -12,7 +12,7 @@ from command_line import refused
 from command_line import vocablo as run
 from vocablo import api, checkpoint
 from vocablo.evaluation import scorers
-from vocablo.models import han, word_vectors
+from vocablo.models import elmo, han, word_vectors
 from vocablo.text.tokenizer import Tokenizer
 
 TEXT = "el gato come pan .\n¿ la gata mira la luna ?\n¡ el perro comió pan en Cádiz !\n"
@@ -38,6 +38,10 @@ def _place(tmp_path_factory):
         checkpoint.save("short", tiny_models.gpt(words.size, context=4), words)
         checkpoint.save("bert", tiny_models.bert(pieces.size), pieces)
         checkpoint.save("other/bert", tiny_models.bert(pieces.size, seed=1), pieces)
+        changes = {"stack": {"width": 12}, "unknown": words.unk_id}
+        two_way = elmo.build(elmo.config_for("elmo", "tiny", words.size, 16, changes)).eval()
+        two_way.spell(words)
+        checkpoint.save("elmo", two_way, words)
         checkpoint.save("trunk", tiny_models.bert(pieces.size, head=None), pieces)
         checkpoint.save(
             "vectors", word_vectors.build(word_vectors.config_for("word-vectors", "tiny", words.size, 8, {})), words
@@ -96,6 +100,22 @@ def test_models_are_ranked_within_their_kind_and_kinds_apart():
     assert {row["name"] for row in kinds["pseudo-log-likelihood (token)"]} == {"bert", "other/bert"} - {"bert"} | {
         "bert"
     }
+
+
+def test_both_directions_are_a_kind_whose_perplexity_is_the_mean_of_both():
+    found = compared("gpt", "elmo", "lstm", "--text", "new.txt")
+    kinds = {section["kind"]: section["models"] for section in found["sections"]}
+    (row,) = kinds["forward + backward"]
+    scores = api.load("elmo").score(NEW.splitlines())
+    tokens = [*Tokenizer.load("elmo").encode(NEW).ids]
+    nats = sum(sum(one.forward) + sum(one.backward) for one in scores)
+    told = row["likelihood"]
+    assert told["tokens"] == len(tokens)
+    assert told["perplexity"] == pytest.approx(math.exp(-nats / 2 / len(tokens)))
+    assert told["word_perplexity"] == pytest.approx(math.exp(-nats / 2 / len(NEW.split())))
+    assert told["unknown"] == tokens.count(Tokenizer.load("elmo").unk_id) > 0
+    assert told["bits_per_byte"] is None
+    assert row["rank"] == 1
 
 
 def test_the_table_says_what_may_be_compared(tmp_path):

@@ -21,6 +21,7 @@ MANY = (
     "--choice-columns",
     "--choices",
 )  # options that take values until the next option
+OF_COMPARE = ("--train", "--held-out")  # of this command alone; elsewhere --train is one file
 OVERRIDE = re.compile(r"^[a-z_]+(\.[a-z_]+)*=")
 DEMO_MODEL = Path("demo/transformer")
 
@@ -30,13 +31,14 @@ def spread(arguments: Sequence[str]) -> list[str]:
 
     Values end at the next option or at a ``section.key=value`` override.
     """
+    many = MANY + OF_COMPARE if arguments[:1] == ["compare"] else MANY
     result: list[str] = []
     option, given = None, 0
     for index, argument in enumerate(arguments):
         if argument == "--":
             return result + list(arguments[index:])
         if argument.startswith("-") and argument != "-":
-            option, given = (argument, 0) if argument in MANY else (None, 0)
+            option, given = (argument, 0) if argument in many else (None, 0)
             result.append(argument)
         elif option and OVERRIDE.match(argument) and not Path(argument).exists():
             option = None

@@ -1,7 +1,7 @@
 """Any set of models on one held-out text: n-gram to Transformer in one table.
 
 A model is asked in its own way of reading, and what comes out is of one kind: the chain rule of models that read from the
-left, the pseudo-log-likelihood of those that read both ways. Numbers of different kinds never share a column or a ranking: a
+left, both directions of ELMo, the pseudo-log-likelihood of those that read both ways. Numbers of different kinds never share a column or a ranking: a
 kind is a section, ranked within itself. What gives a text no probability (vectors of words, a classifier) says so in a line.
 
 Within a kind, models of one tokenizer are ranked by their perplexity. Where tokenizers differ that per token means nothing;
@@ -11,9 +11,10 @@ they are ranked by the perplexity per word, whose order is that of bits per byte
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,13 @@ class Held:
     column: str | None = None
     encoding: str = "utf-8"
 
-    def texts(self, quiet: bool = True) -> list[str]:
-        """The documents. Raises DataError when there are none."""
+    def read(self, quiet: bool = True) -> Iterator[str]:
+        """The documents, one after the other. Raises DataError at once for files that can't be read."""
         notes = None if quiet else tell
         found = read_documents(
             self.sources, documents=self.documents, column=self.column, encoding=self.encoding, notes=notes
         )
-        return [document.text for document in found]
+        return (document.text for document in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +103,9 @@ class Spread:
     kind: str
     runs: int
     perplexity: float
-    perplexity_deviation: float | None
+    perplexity_deviation: float
     word_perplexity: float
-    word_perplexity_deviation: float | None
+    word_perplexity_deviation: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ class Comparison:
         return page("Models compared", [self._repr_html_()])
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Entry:
     """A model that was opened: ``asked`` is None when it can't be asked anything, for the reason ``absent``."""
 
@@ -143,7 +144,6 @@ class _Entry:
     asked: Any
     scorer: Scorer | None
     absent: str | None
-    row: Compared = field(init=False)
 
 
 def compare(models: Sequence[str | Path], held: Held, load: Load, how: How | None = None) -> Comparison:
@@ -154,12 +154,12 @@ def compare(models: Sequence[str | Path], held: Held, load: Load, how: How | Non
     """
     how = how or How()
     names = [str(one) for one in models]
-    _check_names(names)
+    if not names:
+        raise ConfigError("Which models? Name folders, .arpa files or hub names.")
     if how.variant not in VARIANTS:
         raise ConfigError(f"There is no variant {how.variant!r}{nearest(how.variant, VARIANTS)}")
-    for name in names:
-        checkpoint.describe(name)  # what is missing or damaged is refused before any weights are read
-    texts = held.texts(how.quiet)
+    check_models(names)
+    texts = list(held.read(how.quiet))
     entries = [_open(name, label, load) for name, label in zip(names, _labels(names), strict=True)]
     if all(one.scorer is None for one in entries):
         reasons = "; ".join(f"{one.name} {one.absent}" for one in entries)
@@ -171,17 +171,31 @@ def compare(models: Sequence[str | Path], held: Held, load: Load, how: How | Non
     return _together(found, entries, held, texts, how)
 
 
-def _check_names(names: Sequence[str]) -> None:
-    if not names:
-        raise ConfigError("Which models? Name folders, .arpa files or hub names.")
+def spread(found: Comparison, runs: Mapping[str, Sequence[str]]) -> tuple[Spread, ...]:
+    """What came out over seeds, for each of ``runs`` (a name and its models, as they were given) of several models."""
+    rows = {one.model: (section, one.likelihood) for section in found.sections for one in section.models}
+    spreads = []
+    for name, models in runs.items():
+        if len(models) > 1:
+            section, told = rows[models[0]][0], [rows[one][1] for one in models]
+            token, word = ([getattr(one, key) for one in told] for key in ("perplexity", "word_perplexity"))
+            means = statistics.fmean(token), statistics.stdev(token), statistics.fmean(word), statistics.stdev(word)
+            spreads.append(Spread(name, section.kind, len(models), *means))
+    return tuple(spreads)
+
+
+def check_models(models: Sequence[str | Path]) -> None:
+    """Raise for what is given twice, missing or damaged, before any weights are read."""
     places: dict[str, str] = {}
-    for name in names:
+    for name in map(str, models):
         place = str(Path(name).resolve()) if Path(name).exists() else name
         if place in places:
             raise ConfigError(
                 f"{name} is given twice" + ("." if places[place] == name else f", as {places[place]} too.")
             )
         places[place] = name
+    for name in places.values():
+        checkpoint.describe(name)
 
 
 def _labels(names: Sequence[str]) -> list[str]:
@@ -288,7 +302,7 @@ def _lossless(tokenizers: Any, texts: Sequence[str]) -> dict[str, bool]:
     def whole(tokenizer: Tokenizer) -> bool:
         return all(
             "".join(tokenizer.decode(ids).split()) == "".join(text.split())
-            for text, ids in zip(texts, tokenizer.encode_batch(list(texts)), strict=True)
+            for text, ids in zip(texts, Tokenizer.encode_batch(tokenizer, list(texts)), strict=True)
         )
 
     return {one.hash: whole(one) for one in {one.hash: one for one in tokenizers}.values()}

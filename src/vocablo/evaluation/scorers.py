@@ -7,12 +7,11 @@ byte; of the others, sums over tokens told with more than what stands before the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 from vocablo.base.errors import ConfigError
 from vocablo.base.progress import Progress
-from vocablo.inference import pseudo, two_way
+from vocablo.inference import pseudo
 from vocablo.inference.framing import Framing
 from vocablo.inference.reading import spans
 from vocablo.inference.score import grouped, perplexity
@@ -110,11 +109,14 @@ class Pseudo:
         ]
 
 
-class BothDirections:
-    """Models that tell words from both sides (``inference.two_way``): every token counts twice, once from each."""
+class TwoWay:
+    """Models that tell each token from what stands before it, and again from what stands after it (ELMo): the mean of both."""
 
-    ABOUT = "sum log p(w_t | what stands before it) + log p(w_t | what stands behind it), each token told twice"
-    MEASURE = "perplexity of both"
+    ABOUT = (
+        "half of sum log p(w_t | what stands before it) + log p(w_t | what stands after it), without the <end>; not the "
+        "probability of the text"
+    )
+    MEASURE = "two-way perplexity"
 
     def kind(self, variant: str) -> str:
         return "forward + backward"
@@ -123,17 +125,19 @@ class BothDirections:
         return "score" in asked.verbs
 
     def check(self, asked: Any, texts: Sequence[str], stride: int | None) -> None:
-        """Any length is read."""
+        """Raise DataError for a text over the context: no windows are read."""
+        longest = max(texts, key=lambda text: len(asked.tokenizer.encode(text).ids))
+        Framing(asked.model, asked.tokenizer).require(asked.tokenizer.encode(longest).ids, longest)
 
     def score(self, asked: Any, texts: Sequence[str], stride: int | None, variant: str, quiet: bool) -> Likelihood:
         total = Likelihood()
         with Progress("scoring", None, "tokens", quiet=quiet) as progress:
             for some in grouped(texts):
-                for one in two_way.score(asked.model, asked.tokenizer, some):
-                    words, size = 2 * count_words(one.text), 2 * len(one.text.encode())
-                    found = Likelihood(one.log_prob, 2 * len(one.ids), words, size, 2 * one.unknown, exact=False)
-                    total += replace(found, policy=one.kind)
-                    progress.advance(len(one.ids))
+                for one in asked.score(some, variant="both"):
+                    words, size = count_words(one.text), len(one.text.encode())
+                    half, count = one.log_prob / 2, len(one.ids)
+                    total += Likelihood(half, count, words, size, one.unknown, exact=False, policy=one.kind)
+                    progress.advance(count)
         return total
 
     def notes(self, told: Told, variant: str) -> list[str]:
@@ -144,4 +148,4 @@ def _longest(tokenizer: Tokenizer, texts: Sequence[str]) -> int:
     return max(map(len, tokenizer.encode_batch(list(texts))), default=0)
 
 
-SCORERS: dict[str, Scorer] = {"left": Chain(), "both": Pseudo(), "two_way": BothDirections()}
+SCORERS: dict[str, Scorer] = {"left": Chain(), "two_way": TwoWay(), "both": Pseudo()}

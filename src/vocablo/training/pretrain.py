@@ -45,13 +45,17 @@ PLACEHOLDER = 1000  # a vocabulary to check settings with, before the true one i
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is asked besides the recipe: where to, which seeds, and whether only to plan, or to go on."""
+    """What is asked besides the recipe: where to, which seeds, and whether only to plan, or to go on.
+
+    ``material`` is a folder where the text was made ready before, for several runs; None: each run has its own.
+    """
 
     out: Path | None
     seeds: tuple[int, ...] = ()
     dry_run: bool = False
     resume: bool = False
     quiet: bool = False
+    material: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,8 @@ def run(recipe: Recipe, origin: dict[str, str], order: Order) -> PretrainResult:
         counted = _counted(recipe)
         objective = None if counted else choose(recipe, reads(start.module, start.config(recipe, PLACEHOLDER)))
         tokenizer = start.tokenizer or _kept(recipe, out, order)
-        material = prepare(recipe, out / "run", tokenizer, keep=not order.dry_run, quiet=order.quiet)
+        own = order.material is None and not order.dry_run
+        material = prepare(recipe, order.material or out / "run", tokenizer, keep=own, quiet=order.quiet)
         config = start.config(recipe, material.tokenizer.size, material.tokenizer)
         if objective is not None and not order.quiet:
             remark_on_repeats(material)

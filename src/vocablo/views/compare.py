@@ -102,8 +102,8 @@ def _seconds(seconds: float) -> str:
 def spread_table(value: Any) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Means over seeds with their standard deviations."""
 
-    def cell(mean: float, deviation: float | None) -> str:
-        return f"{mean:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
+    def cell(mean: float, deviation: float) -> str:
+        return f"{mean:.2f} ± {deviation:.2f}"
 
     rows: list[tuple[str, ...]] = [
         (

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from vocablo.nn.crf import CRF
 from vocablo.nn.features import Features
 from vocablo.nn.head import smoothed_log_probs, target_log_probs
 from vocablo.nn.layers import ACTIVATIONS, Activation
-from vocablo.nn.linear import Linear
+from vocablo.nn.linear import Linear, linear
 
 
 class Head(Settings):
@@ -51,7 +50,7 @@ class OutputLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocab)) if head.bias else None
 
     def forward(self, states: Float[Tensor, "M D"], table: Float[Tensor, "V E"]) -> Float[Tensor, "M V"]:
-        return F.linear(self.transform(states), self._matrix(table), self.bias)
+        return linear(self.transform(states), self._matrix(table), self.bias)
 
     def target_log_probs(
         self, states: Float[Tensor, "M D"], ids: Int[Tensor, "M"], table: Float[Tensor, "V E"]

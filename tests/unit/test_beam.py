@@ -406,3 +406,19 @@ def test_settings_that_do_not_fit_a_model_are_refused():
 def test_what_can_not_be_written_is_an_error_and_no_empty_answer():
     with pytest.raises(ConfigError, match=r"No text of at most 4 tokens"):
         run(MODELS["lstm"](5), [[0, 1]], beam=2, max_tokens=4, no_repeat=1, include=(((1,),),))
+
+
+def test_a_state_that_moves_is_the_selected_one():
+    """Rows that are moved again and again, in memory that is used again, read on as copies do."""
+    model = gpt(11, 24, std=0.6, seed=3)
+    prompts = Tokens.of([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
+    _, copied = model.extend(prompts, None)
+    _, moved = model.extend(prompts, None)
+    draw = torch.Generator().manual_seed(0)
+    for count in (6, 6, 6, 5, 5, 3, 3):
+        rows = torch.randint(0, len(copied.lengths), (count,), generator=draw)
+        copied, moved = copied.select(rows), moved.move(rows)
+        new = Tokens.of(torch.randint(0, 11, (count, 1), generator=draw))
+        one, copied = model.extend(new, copied)
+        other, moved = model.extend(new, moved)
+        torch.testing.assert_close(one, other)

@@ -332,7 +332,8 @@ class _Search:
         """Move the state to the hypotheses that are kept, and read their last tokens."""
         rows, before = self.moves.flatten(), len(self.logits)
         if len(rows) != before or not torch.equal(rows, torch.arange(before, device=self.device)):
-            self.state = self.state.select(rows)
+            own = self.ids.shape[2] > 1  # not the state that the search was given
+            self.state = getattr(self.state, "move", self.state.select)(rows) if own else self.state.select(rows)
         self.logits, self.state = self.start.extend(self.ones(self.ids[:, :, -1].flatten()), self.state)
 
     def _read_off(self, kept: _Kept) -> Iterator[list[Hypothesis]]:

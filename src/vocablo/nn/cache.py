@@ -30,6 +30,7 @@ class KeyValueCache:
         self.context = context
         self.keys: list[Tensor | None] = [None] * layers
         self.values: list[Tensor | None] = [None] * layers
+        self._spare: Tensor | None = None  # a buffer that ``move`` writes into next
 
     @property
     def longest(self) -> int:
@@ -88,6 +89,27 @@ class KeyValueCache:
         chosen = KeyValueCache(len(self.keys), len(rows), self.context)
         self._copy(chosen, rows)
         return chosen
+
+    def move(self, rows: Int[Tensor, "B2"]) -> KeyValueCache:
+        """As ``select``, for a search that goes on with these rows alone: this cache changes, and its memory is used again.
+
+        Each layer's rows go where those of the layer before it were: fresh memory at every step costs more than the copy.
+        """
+        first = self.keys[0] if self.keys else None
+        if first is None or len(rows) > len(first):
+            return self.select(rows)
+        self.lengths = tuple(self.lengths[row] for row in rows.tolist())
+        longest, spare = self.longest, self._spare
+        for buffers in (self.keys, self.values):
+            for layer, buffer in enumerate(buffers):
+                assert buffer is not None
+                if spare is None or spare.shape[1:] != buffer.shape[1:] or len(spare) < len(rows):
+                    spare = torch.empty_like(buffer)
+                into = spare[: len(rows)]
+                torch.index_select(buffer[:, :longest], 0, rows, out=into[:, :longest])
+                buffers[layer], spare = into, buffer
+        self._spare = spare
+        return self
 
     def _copy(self, chosen: KeyValueCache, rows: Int[Tensor, "B2"]) -> None:
         """What was read of the given rows, into another cache."""
@@ -173,6 +195,22 @@ class SourceCache(KeyValueCache):
 
     def select(self, rows: Int[Tensor, "B2"]) -> SourceCache:
         """The cache of the given rows, in that order; repeats allowed. Sources that nobody reads go when they are many."""
+        sources, memory, owners = self._owned(rows)
+        chosen = SourceCache(len(self.keys), self.context, sources, memory, owners)
+        self._copy(chosen, rows)
+        return chosen
+
+    def move(self, rows: Int[Tensor, "B2"]) -> KeyValueCache:
+        """As the cache of one text's ``move``."""
+        if self.keys[0] is None or len(rows) > len(self.keys[0]):
+            return self.select(rows)
+        sources, self.memory, self.owners = self._owned(rows)
+        if sources != self.sources:
+            self.sources, self.missing = sources, _missing(sources, self.memory[0][0]) if self.memory else None
+        return super().move(rows)
+
+    def _owned(self, rows: Int[Tensor, "B2"]) -> tuple[tuple[int, ...], list[tuple[Tensor, Tensor]], tuple[int, ...]]:
+        """The sources of these rows, without those that nobody reads if they are many, and whose each row is."""
         owners = [self.owners[row] for row in rows.tolist()]
         used = sorted(set(owners))
         sources, memory = self.sources, self.memory
@@ -185,9 +223,7 @@ class SourceCache(KeyValueCache):
             ]
             places = {source: place for place, source in enumerate(used)}
             owners = [places[owner] for owner in owners]
-        chosen = SourceCache(len(self.keys), self.context, sources, memory, tuple(owners))
-        self._copy(chosen, rows)
-        return chosen
+        return sources, memory, tuple(owners)
 
 
 def _missing(lengths: tuple[int, ...], like: Tensor) -> Tensor | None:

@@ -349,3 +349,15 @@ def test_encode_batch_and_dtype(trained):
     bpe = trained["bpe"]
     assert bpe.encode_batch(CORPUS) == [bpe.encode(text).ids for text in CORPUS]
     assert BulkEncoder(bpe).dtype == np.uint16
+
+
+def test_tokens_of_no_role_are_added_behind_the_others_and_kept(tmp_path):
+    tokenizer = Tokenizer.train("bpe", ["el gato come pan"] * 3)
+    more = tokenizer.with_tokens(["<extra_id_0>", "<extra_id_1>"])
+    assert (more.size, more.specials) == (tokenizer.size + 2, tokenizer.specials)
+    assert more.encode("el <extra_id_1>").ids[-1] == more.id("<extra_id_1>") == tokenizer.size + 1
+    more.save(tmp_path)
+    assert Tokenizer.load(tmp_path).hash == more.hash
+    assert more.special_ids == tokenizer.special_ids | {tokenizer.size, tokenizer.size + 1}
+    with pytest.raises(ConfigError, match="<extra_id_1>' already"):
+        more.with_tokens(["<extra_id_2>", "<extra_id_1>"])

@@ -10,6 +10,7 @@ from typing import Any
 
 from vocablo.base.errors import CheckpointError, ConfigError, nearest
 
+MASK, SENTINEL = "<mask>", "<extra_id_{}>"  # as BART and T5 write them
 # What transformers calls each role, the first name being the one that we look for first.
 _KEYS = {
     "end": ("eos_token", "sep_token", "bos_token"),

@@ -155,6 +155,17 @@ class Tokenizer:
         config = {key: value for key, value in self._config.items() if key not in {f"{role}_token" for role in lacking}}
         return Tokenizer(inner, replace(self.roles, **lacking), config)
 
+    def with_tokens(self, texts: Sequence[str]) -> Tokenizer:
+        """The same tokenizer with new special tokens of no role behind the others, such as T5's sentinels.
+
+        Raises ConfigError when a text is a token already.
+        """
+        if taken := [text for text in texts if self.id(text) is not None]:
+            raise ConfigError(f"The tokenizer has a token {taken[0]!r} already.")
+        inner = tokenizers.Tokenizer.from_str(self._json)
+        inner.add_special_tokens(list(texts))
+        return Tokenizer(inner, self.roles, self._config)
+
     @property
     def source(self) -> Tokenizer:
         """The tokenizer of sources, of a model that reads one text and writes another: this one, unless ``with_source``."""

@@ -11,6 +11,7 @@ from vocablo.base.progress import Progress, tell
 from vocablo.data.duplicates import repeated
 from vocablo.data.readers import read_documents
 from vocablo.data.store import Store
+from vocablo.text.specials import MASK, SENTINEL
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.training.recipe import DataSettings, Recipe, TokenizerSettings
 
@@ -49,15 +50,22 @@ def prepare(recipe: Recipe, folder: Path, tokenizer: Tokenizer | None, *, keep: 
 
 
 def make_tokenizer(settings: TokenizerSettings, texts: Iterable[str]) -> Tokenizer:
-    """Train a tokenizer as the settings say."""
-    return Tokenizer.train(
+    """Train a tokenizer as the settings say; ``vocab`` counts its mask and its sentinels."""
+    roles = {"mask": MASK} if settings.mask and settings.kind != "wordpiece" else {}
+    sentinels = [SENTINEL.format(number) for number in range(settings.sentinels)]
+    more = len(roles) + len(sentinels)
+    if settings.vocab is not None and settings.vocab <= more:
+        raise ConfigError(f"tokenizer.vocab is {settings.vocab}, and the mask and the sentinels alone are {more}.")
+    tokenizer = Tokenizer.train(
         settings.kind,
         texts,
-        vocab=settings.vocab,
+        vocab=None if settings.vocab is None else settings.vocab - more,
         min_count=settings.min_count,
         lowercase=settings.lowercase,
         split=settings.split,
     )
+    tokenizer = tokenizer.with_roles(roles) if roles else tokenizer
+    return tokenizer.with_tokens(sentinels) if sentinels else tokenizer
 
 
 def hold_out(store: Store, share: float) -> tuple[Store, Store | None]:

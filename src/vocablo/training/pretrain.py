@@ -219,9 +219,9 @@ def _pretext(objective: Objective, recipe: Recipe, material: Material, model: An
     """The pretext over the training text, found to fit the model and the held-out text."""
     pretext = objective.over(material.train, material.tokenizer, recipe)
     pretext.check(model)
+    pretext.attach(model, start.heads)
     if material.held_out is not None:
         next(iter(pretext.validation(material.held_out, batches=1)), None)
-    pretext.attach(model, start.heads)
     return pretext
 
 
@@ -327,6 +327,7 @@ ASK = {
     "words": ("vocablo neighbors WORD", "vocablo analogy A B C", "vocablo evaluate wordsim --data FOLDER"),
     "left": ('vocablo next "..."', 'vocablo generate "..."', "vocablo perplexity --text FILE"),
     "two_way": ('vocablo score "..."', 'vocablo embed "..."', 'vocablo neighbors WORD "..." --text FILE'),
+    "source_target": ("vocablo finetune summarize --train FILE", "vocablo finetune translate --train SOURCE,TARGET"),
     "both": ('vocablo fill "... [MASK] ..."', 'vocablo score "..."', 'vocablo embed "..."'),
 }
 

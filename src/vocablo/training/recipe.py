@@ -31,6 +31,8 @@ class TokenizerSettings(Settings):
     min_count: int = Field(default=1, ge=1)
     lowercase: bool = False
     split: Literal["punctuation", "whitespace"] = "punctuation"  # for kind = "word"
+    mask: bool = False  # a mask token, <mask>, for a kind that has none of its own
+    sentinels: int = Field(default=0, ge=0)  # T5's <extra_id_0>, ...: what stands for missing spans
 
 
 class DataSettings(Settings):
@@ -85,12 +87,14 @@ def resolve(
     """Join default < recipe < command line into a Recipe. Returns it and where each value came from.
 
     ``recipe`` is a name or a TOML file; None takes the family's own, when there is one: FAMILY-continued for a model that
-    is trained further, else FAMILY. ``given`` are the command's options as a nested mapping (None left out),
+    is trained further, else FAMILY. A recipe's name in the place of ``family`` is short for its family and itself. ``given`` are the command's options as a nested mapping (None left out),
     ``overrides`` are ``section.key=value`` texts.
     """
-    if family not in families():
-        raise ConfigError(f"There is no family {family!r}{nearest(family, families())}")
     named = recipes()
+    if family not in families() and family in named:
+        recipe, family = recipe or family, str(named[family]["family"])
+    if family not in families():
+        raise ConfigError(f"There is no family {family!r}{nearest(family, [*families(), *named])}")
     layers: list[tuple[str, Mapping[str, Any]]] = [("default", {"family": family, "train": {"steps": 2000}})]
     asked, _ = config.merge([("", without_none(given)), ("", config.overrides(overrides))])
     if recipe is None:

@@ -57,7 +57,8 @@ class Start:
     def config(self, recipe: Recipe, vocab: int, tokenizer: Tokenizer | None = None) -> Any:
         """The model's configuration for a vocabulary.
 
-        A family that has a ``boundary`` or an ``unknown`` token in its configuration is told the tokenizer's.
+        A family that has a ``boundary`` or an ``unknown`` token in its configuration is told the tokenizer's, and one that
+        writes targets what they begin with.
         """
         if self.model is not None:
             return self.model.config
@@ -66,7 +67,11 @@ class Start:
             key: value for key, value in told.items() if key in self.module.Config.model_fields and value is not None
         }
         changes = known | take(self.module, recipe.model)[0]
-        return self.module.config_for(recipe.family, recipe.size, vocab, recipe.context, changes)
+        config = self.module.config_for(recipe.family, recipe.size, vocab, recipe.context, changes)
+        writes = hasattr(config, "paired") and getattr(config, "decoder", None) is not None
+        if writes and tokenizer is not None and tokenizer.end_id is not None:
+            return config.paired((tokenizer.end_id,))  # a target begins with what ends it, as a document does
+        return config
 
     def make(self, config: Any, seed: int) -> Any:
         """The model of one seed; what is drawn next (a head) comes from that seed too."""

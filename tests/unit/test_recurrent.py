@@ -9,6 +9,8 @@ from vocablo.contract import Fences, Tokens
 from vocablo.models import rnn
 from vocablo.nn.lstm import by_hand
 from vocablo.nn.recurrent import MODULES, RecurrentStack, TwoWayStack, explained, explained_both, held
+from vocablo.text.characters import OpenTokenizer
+from vocablo.text.tokenizer import Tokenizer
 from vocablo.training.recipe import resolve
 from vocablo.training.schedules import learning_rate
 
@@ -153,3 +155,54 @@ def test_products_in_bfloat16_stay_near_the_exact_states():
     ours, theirs = (torch.autograd.grad(one.sum(), [x, *stack.parameters()]) for one in (near, exact))
     for one, other in zip(ours, theirs, strict=True):
         assert (one - other).norm() < 0.02 * other.norm()
+
+
+WORDS = ["el", "El", "gato", "Gato", "come", "<x>"]
+
+
+def speller():
+    tokenizer = Tokenizer.train("word", [" ".join(WORDS)], split="whitespace")
+    changes = {"embed": {"width": 6, "unknown": tokenizer.unk_id}, "stack": {"width": 5, "layers": 1}, "chars": {}}
+    torch.manual_seed(0)
+    model = rnn.build(rnn.config_for("bilstm", "tiny", tokenizer.size, 16, changes)).eval()
+    model.spell(tokenizer)
+    return model, OpenTokenizer.of(tokenizer, model)
+
+
+@torch.no_grad()
+def test_a_word_is_read_by_its_letters_and_in_lower_case():
+    model, tokenizer = speller()
+    x = dict(zip(WORDS, model._read(torch.tensor(tokenizer.encode(" ".join(WORDS)).ids)), strict=True))
+    assert torch.equal(x["gato"][:6], x["Gato"][:6]), "one vector for both"
+    assert not torch.equal(x["gato"][6:], x["Gato"][6:]), "and other letters"
+    assert not torch.equal(x["gato"][:6], x["come"][:6])
+    letters = model.spelled.letters(torch.tensor([1 + byte for byte in b"gato"]))
+    states = explained_both(model.spelled.stack, letters)
+    torch.testing.assert_close(x["gato"][6:], torch.cat([states[-1, :25], states[0, 25:]]))
+    new = tokenizer.encode("GATO perro ñandú").ids
+    assert min(new) >= model.vocab, "none of them is a token"
+    capitals, dog, bird = model._read(torch.tensor(new))
+    assert torch.equal(capitals[:6], x["gato"][:6])
+    assert torch.equal(dog[:6], model.tokens.weight[tokenizer.unk_id])
+    assert torch.equal(dog[:6], bird[:6])
+    assert not torch.equal(dog[6:], bird[6:]), "unknown words differ by their letters"
+
+
+def test_words_that_come_once_stand_in_for_unknown_ones_while_it_learns():
+    """Of 400 occurrences half are hidden, give or take 60: six standard deviations."""
+    model, tokenizer = speller()
+    ids = torch.tensor(tokenizer.encode("el El gato come come").ids)
+    model.seen(ids)
+    model.train()
+    unknown = model.tokens.weight[tokenizer.unk_id]
+    read = model._read(ids.repeat(400))[:, :6].view(400, 5, 6)
+    hidden = (read == unknown).all(2).sum(0).tolist()
+    assert hidden[0] == hidden[1] == hidden[3] == hidden[4] == 0, "el and El are the same word, twice"
+    assert 140 < hidden[2] < 260
+    assert not (model.eval()._read(ids)[:, :6] == unknown).all(1).any()
+
+
+def test_letters_that_nobody_told_are_missed():
+    model = rnn.build(rnn.config_for("bilstm", "tiny", 9, 16, {"chars": {}}))
+    with pytest.raises(ConfigError, match="wasn't told the letters"):
+        model(Tokens.of([[1, 2]]))

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -30,6 +31,9 @@ from vocablo.contract import Hidden, Tokens
 from vocablo.nn.dropout import Dropout
 from vocablo.nn.head import target_log_probs
 from vocablo.nn.recurrent import RecurrentStack, RecurrentState, TwoWayStack, held
+from vocablo.nn.spelling import Chars, Spelled
+from vocablo.text.characters import MoreWords
+from vocablo.text.tokenizer import Tokenizer
 
 FAMILIES = {
     "rnn": "Elman's recurrent network",
@@ -55,11 +59,17 @@ SIZES = {
 
 
 class Embed(Settings):
-    """The token table; ``frozen`` keeps it as it begins, which is for word vectors (``training/inputs.py``)."""
+    """The token table; ``frozen`` keeps it as it begins, which is for word vectors (``training/inputs.py``).
+
+    ``unknown`` is the token of unknown words. While a network that reads both ways learns a task, words that come once in its
+    examples are read as that with probability ``once``, so that its row is learnt too (Lample et al. 2016).
+    """
 
     vocab: int = Field(ge=1)
     width: int = Field(default=384, ge=1)
     frozen: bool = False
+    unknown: int | None = None
+    once: float = Field(default=0.5, ge=0, le=1)
 
 
 class Stack(Settings):
@@ -86,22 +96,26 @@ class Head(Settings):
 
 
 class Config(Settings):
-    """All that defines a recurrent network. ``head`` None: no output layer (read from both ends, and kept for its states)."""
+    """All that defines a recurrent network. ``head`` None: no output layer (read from both ends, and kept for its states).
+
+    ``chars``: words are read by their letters as well (``nn/spelling.py``).
+    """
 
     embed: Embed
     stack: Stack = Stack()
     head: Head | None = Head()
+    chars: Chars | None = None
 
     @property
     def input_width(self) -> int:
         """Of what the first layer reads."""
-        return self.embed.width
+        return self.embed.width + (0 if self.chars is None else 2 * self.chars.hidden)
 
     @property
     def width(self) -> int:
         """Of the states that come out."""
         if not self.stack.layers:
-            return self.embed.width
+            return self.input_width
         return self.stack.width * (2 if self.stack.bidirectional else 1)
 
     @model_validator(mode="after")
@@ -110,6 +124,10 @@ class Config(Settings):
             raise ValueError("stack.layers: a language model needs one at least, or no word would know of another")
         if self.stack.variational and (self.stack.kind != "lstm" or self.stack.bidirectional):
             raise ValueError("stack.variational is of an LSTM that reads from the left (lstm)")
+        if self.chars is not None and not self.stack.bidirectional:
+            raise ValueError(
+                "chars: words by their letters are for networks that read both ways (bilstm, bigru, birnn)"
+            )
         if self.head is None:
             if not self.stack.bidirectional:
                 raise ValueError("head: a network that reads from the left is a language model and has an output layer")
@@ -240,8 +258,10 @@ class RecurrentEncoder(nn.Module):
         self.vocab = config.embed.vocab
         stack = config.stack
         self.tokens = nn.Embedding(self.vocab, config.embed.width)
-        self.stack = TwoWayStack(stack.kind, config.embed.width, stack.width, stack.layers, stack.dropout)
+        self.spelled = None if config.chars is None else Spelled(config.chars, self.vocab, config.embed.unknown)
+        self.stack = TwoWayStack(stack.kind, config.input_width, stack.width, stack.layers, stack.dropout)
         self.head = None if config.head is None else nn.Linear(config.width, self.vocab)
+        self.rare: Tensor | None = None  # [V]: words that come once in what it learns from; not saved
         self.drop = Dropout(stack.dropout)
         self.fixed = ("tokens.weight",) if config.embed.frozen else ()
         _start(self)
@@ -253,7 +273,7 @@ class RecurrentEncoder(nn.Module):
 
         ``keep`` names layers to return: 0 the embeddings, l the output of layer l.
         """
-        x = self.drop(self.tokens(tokens.ids))
+        x = self.drop(self._read(tokens.ids))
         seen = [x]
         states = self.stack(x, tokens.fences, seen if keep else None)
         return Hidden(states, layers=tuple(seen[layer] for layer in keep))
@@ -278,9 +298,41 @@ class RecurrentEncoder(nn.Module):
         model.load_state_dict({name: mine[name] for name in model.state_dict()})
         return model
 
+    @property
+    def more(self) -> MoreWords | None:
+        """Words beyond the vocabulary, where it reads letters."""
+        return None if self.spelled is None else self.spelled.more
+
+    def spell(self, tokenizer: Tokenizer) -> None:
+        """Tell it the letters of its words, where it reads them."""
+        if self.spelled is not None:
+            self.spelled.spell(tokenizer)
+
+    def seen(self, ids: Int[Tensor, "N"]) -> None:
+        """Tell it what it learns from: words that come once there stand in for unknown ones now and then."""
+        counts = torch.bincount(self._places(ids[ids < self.vocab]), minlength=self.vocab)
+        self.rare = counts == 1
+
+    def _places(self, ids: Int[Tensor, "N"]) -> Int[Tensor, "N"]:
+        """The rows of the table that tokens read."""
+        if self.spelled is None:
+            return ids
+        return self.spelled.folded.index_select(0, ids)
+
+    def _read(self, ids: Int[Tensor, "N"]) -> Float[Tensor, "N D"]:
+        """What the first layer reads, before dropout."""
+        places, letters = (ids, None) if self.spelled is None else self.spelled(ids)
+        unknown, once = self.config.embed.unknown, self.config.embed.once
+        if self.training and self.rare is not None and unknown is not None and once:
+            hidden = self.rare.to(ids.device)[places] & (torch.rand(len(places), device=ids.device) < once)
+            places = places.masked_fill(hidden, unknown)
+        words = self.tokens(places)
+        return words if letters is None else torch.cat([words, letters], dim=1)
+
     def flops_per_token(self, context: int) -> int:
         """Forward and backward: 6 for each weight of the layers; the output layer only sees what is hidden."""
-        return 6 * sum(parameter.numel() for parameter in self.stack.parameters())
+        read = list(self.stack.parameters()) + ([] if self.spelled is None else list(self.spelled.stack.parameters()))
+        return 6 * sum(parameter.numel() for parameter in read)
 
     def _output(self) -> nn.Linear:
         if self.head is None:

@@ -225,6 +225,8 @@ def _lesson(recipe: Recipe, material: Material) -> tuple[Any, Lesson, Tokenizer,
         parameter.requires_grad_(not kept and name not in getattr(model, "fixed", ()))
     heads.requires_grad_(True)
     encoded = task.encode(examples, material.where, learn=True)
+    if hasattr(model, "seen"):
+        model.seen(torch.from_numpy(encoded.ids).long())
     held_out = task.encode(material.dev, material.dev_where, learn=True) if material.dev else None
     batch, micro, tokens = recipe.train.batch, recipe.train.micro, recipe.train.batch_tokens
     lesson = Lesson(task, encoded, heads, seed=seed, batch=batch, micro=micro, batch_tokens=tokens)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from vocablo.base import registry
+from vocablo.base.config import merge
 from vocablo.base.errors import ConfigError, DataError, nearest
 from vocablo.base.progress import tell
 from vocablo.data.labels import check_same
@@ -112,6 +113,8 @@ class Start:
         else:
             tokenizer = _tokenizer(recipe.tokenizer, texts, usual)
         context = recipe.read.context or CONTEXT
+        if "unknown" in getattr(getattr(module, "Embed", None), "model_fields", {}) and tokenizer.unk_id is not None:
+            architecture = merge([("", {"embed": {"unknown": tokenizer.unk_id}}), ("", architecture)])[0]
         config = module.config_for(family, size, tokenizer.source.size, context, architecture)
         if reads == "source_target" and tokenizer.end_id is not None:
             own = None if tokenizer.source is tokenizer else tokenizer.size

@@ -281,11 +281,16 @@ def test_a_language_is_asked_for_where_the_model_needs_one(tmp_path):
         asked = names[0] if names[0] == "spa_Latn" else names[0].strip("_").removesuffix("_XX")
         if "es" in names:  # an ordinary word is no language
             assert generation.language_token(words, "es") == words.id("es_XX")
-        assert generation.settings(model, words, asked)["prefix"] == (words.id(names[0]),)
+        generation.choose(model, words, asked)
+        assert generation.settings(model)["prefix"] == (words.id(names[0]),)
         with pytest.raises(ConfigError, match=f"no token of one language for 'gato'; it knows .*{names[1]}"):
-            generation.settings(model, words, "gato")
-    saved(tmp_path, "MBartForConditionalGeneration", "MBartConfig", decoder_start_token_id=55)
-    assert "prefix" not in generation.settings(loaded(tmp_path).model)  # its targets begin with their language
+            generation.choose(model, words, "gato")
+    words = Tokenizer.of_words(["perro", "es_XX", "en_XX"])
+    saved(tmp_path, "MBartForConditionalGeneration", "MBartConfig", decoder_start_token_id=words.id("es_XX"))
+    model = loaded(tmp_path).model
+    assert "prefix" not in generation.settings(model)  # its targets begin with their language
+    generation.choose(model, words, "en")
+    assert (model.start, model.opening) == ((words.id("en_XX"),), ())
 
 
 @pytest.mark.parametrize(

@@ -71,11 +71,10 @@ def ends(model: Any) -> int | None:
     return end
 
 
-def settings(model: Any, tokenizer: Tokenizer | None = None, language: str | None = None) -> dict[str, Any]:
+def settings(model: Any) -> dict[str, Any]:
     """Fields of ``DecodeSettings`` that the folder sets; lengths are without what stands before a target.
 
-    ``language`` is a language's token (es_XX, __es__) or code (es) and begins the text. Raises ConfigError for a language that
-    isn't known, or for none where the model needs to be told one.
+    Raises ConfigError where the model needs to be told a language first.
     """
     told = getattr(model, "generation", {})
     before = len(getattr(model, "start", ()))
@@ -93,25 +92,32 @@ def settings(model: Any, tokenizer: Tokenizer | None = None, language: str | Non
     end = ends(model)
     if end is not None and told.get("forced_eos_token_id") in (end, [end]):
         found["force_end"] = True
-    first = told.get("forced_bos_token_id")
-    if language is not None:
-        first = language_token(tokenizer, language)
-    elif first is None and needs_language(model):
-        raise ConfigError(
-            "This model writes many languages: say which one (es_XX, __es__ or es, as its tokenizer has it)."
-        )
-    return found | ({} if first is None else {"prefix": (first,)})
+    opening = tuple(getattr(model, "opening", ()))
+    check_language(model)
+    return found | ({"prefix": opening} if opening else {})
 
 
-def needs_language(model: Any) -> bool:
-    """Whether a target's first token, its language, has to be chosen: it would begin with the end token alone."""
+def check_language(model: Any) -> None:
+    """Raise ConfigError where a target's first token, its language, has to be chosen: it would begin with the end alone."""
     many = getattr(model, "model_type", "") in LANGUAGES
-    return many and model.start == (ends(model),)
+    if many and model.start == (ends(model),) and not getattr(model, "opening", ()):
+        raise ConfigError("This model writes many languages: say which one (language: es_XX, __es__ or es).")
+
+
+def choose(model: Any, tokenizer: Tokenizer | None, language: str) -> None:
+    """Let targets be of a language, its token (es_XX, __es__) or code (es). Raises ConfigError for one that isn't known."""
+    token = language_token(tokenizer, language)
+    assert tokenizer is not None
+    start = model.start[0]
+    if start < tokenizer.size and is_language(tokenizer.vocabulary[start]):
+        model.start, model.opening = (token,), ()
+    else:
+        model.opening = (token,)
 
 
 def language_token(tokenizer: Tokenizer | None, language: str) -> int:
     """The id of a language's token. Raises ConfigError naming those that there are."""
-    names = [] if tokenizer is None else [name for name in tokenizer.vocabulary if _is_language(name)]
+    names = [] if tokenizer is None else [name for name in tokenizer.vocabulary if is_language(name)]
     exact = [name for name in names if language in (name, name.strip("_"), name.partition("_")[0])]
     if tokenizer is None or len(exact) != 1:
         known = ", ".join(sorted(names)[:20]) or "none"
@@ -121,7 +127,7 @@ def language_token(tokenizer: Tokenizer | None, language: str) -> int:
     return token
 
 
-def _is_language(name: str) -> bool:
+def is_language(name: str) -> bool:
     """es_XX, spa_Latn, __es__."""
     code, _, region = name.partition("_")
     plain = code.isalpha() and code.islower() and 2 <= len(code) <= 3 and region.isalpha() and len(region) in (2, 4)

@@ -34,6 +34,11 @@ NoRepeat = Annotated[int | None, typer.Option(help="No sequence of so many token
 Prefix = Annotated[str | None, typer.Option(help="What the text begins with.")]
 Must = Annotated[list[str] | None, typer.Option(help="--beam: words or phrases that the text must have.")]
 Ban = Annotated[list[str] | None, typer.Option(help="Words or phrases that it may not have.")]
+Language = Annotated[
+    str | None,
+    typer.Option(help="What a model of many languages writes, as its tokenizer has it: es_XX, __es__ or es."),
+]
+SourceLanguage = Annotated[str | None, typer.Option(help="What it reads. [default: as its tokenizer says]")]
 
 
 @app.command()
@@ -50,6 +55,8 @@ def translate(
     prefix: Prefix = None,
     must: Must = None,
     ban: Ban = None,
+    language: Language = None,
+    source_language: SourceLanguage = None,
     encoding: Encoding = "utf-8",
     dtype: Dtype = None,
     json: Json = False,
@@ -57,7 +64,7 @@ def translate(
     """Translate texts, from a model that was trained on pairs of them."""
     how = dict(beam=beam, n_best=n_best, length_penalty=length_penalty, coverage=coverage, min_tokens=min_tokens,
                max_tokens=max_tokens, no_repeat=no_repeat, prefix=prefix, include=must, exclude=ban)  # fmt: skip
-    _written("translate", texts, model, how, encoding, dtype, json)
+    _written("translate", texts, model, how, encoding, dtype, json, (language, source_language))
 
 
 @app.command()
@@ -81,11 +88,21 @@ def summarize(
 
 
 def _written(
-    verb: str, texts: list[str], model: str | None, how: dict[str, Any], encoding: str, dtype: str | None, json: bool
+    verb: str,
+    texts: list[str],
+    model: str | None,
+    how: dict[str, Any],
+    encoding: str,
+    dtype: str | None,
+    json: bool,
+    languages: tuple[str | None, str | None] = (None, None),
 ) -> None:
     from vocablo import api
 
-    asked = getattr(api.load(model_path(model), dtype=dtype), verb)
+    loaded = api.load(model_path(model), dtype=dtype)
+    asked = getattr(loaded, verb)
+    if any(languages):
+        loaded.language(*languages)  # type: ignore[union-attr]
     lines = _lines(texts, encoding)
     given = {name: value for name, value in how.items() if value is not None}
     if given.get("n_best", 1) > given.get("beam", 1) and "beam" not in given:

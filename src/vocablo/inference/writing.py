@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from vocablo.base import config, registry
 from vocablo.base.errors import ConfigError, nearest
 from vocablo.base.progress import Progress
 from vocablo.base.random import generator
-from vocablo.checkpoint import Loaded
+from vocablo.checkpoint import Loaded, generation
 from vocablo.contract import Tokens
 from vocablo.data.examples import TextExample
 from vocablo.data.order import by_length
@@ -52,7 +53,7 @@ class WritingModel(Asked):
     """A model that reads one text and writes another."""
 
     what = "a model that writes a text from a source"
-    also = ("stream",)
+    also = ("stream", "language")
 
     def __init__(self, loaded: Loaded, name: str | None, task: Any) -> None:
         super().__init__(loaded.model, loaded.tokenizer)  # type: ignore[arg-type]
@@ -83,9 +84,27 @@ class WritingModel(Asked):
         if chosen.searches:
             raise ConfigError(f"A text is known only when the search ends: beam {chosen.beam} can't be streamed.")
         stream = TextStream(self.tokenizer.decode, [])
-        for token in self._drawn(source, chosen, generator(seed, "sample", 0)):
+        drawn = self._drawn(source, chosen, generator(seed, "sample", 0))
+        for token in islice(drawn, len(self.task.reader.opening), None):
             yield stream.feed(token)
         yield stream.flush()
+
+    def language(self, target: str | None = None, source: str | None = None) -> WritingModel:
+        """Choose, of a model of many languages (mBART, M2M100), which one is written and which is read, and return it.
+
+        A language is a token of the tokenizer (es_XX, __es__) or its code (es). Raises ConfigError for one that isn't known.
+        """
+        if target is not None:
+            generation.choose(self.model, self.tokenizer, target)
+        if source is not None:
+            reader, tokenizer = self.task.reader, self.tokenizer.source
+            token = generation.language_token(tokenizer, source)
+            there = [one for part in reader.template.alone.specials for one in part]
+            said = [one for one in there if generation.is_language(tokenizer.vocabulary[one])]
+            if not said:
+                raise ConfigError("This model's sources don't say their language: leave the source language out.")
+            reader.template = reader.template.exchanged(dict.fromkeys(said, token))
+        return self
 
     def translate(self, texts: str | Sequence[str], **settings: Any) -> list[Any]:
         """The translation of each text; ``settings`` as ``generate``'s."""
@@ -103,6 +122,7 @@ class WritingModel(Asked):
         targets = [targets] if isinstance(targets, str) else list(targets)
         if len(sources) != len(targets):
             raise ConfigError(f"There are {len(sources)} sources and {len(targets)} targets: give one for each.")
+        generation.check_language(self.model)
         read, rows = self._sources(sources), self._targets(targets)
         found = self._log_probs(read, rows)
         return [self._score(*each) for each in zip(sources, targets, rows, found, strict=True)]
@@ -124,7 +144,7 @@ class WritingModel(Asked):
         )
         target = self._write([text], fits)[0].output if second is None else second
         row = self._targets([target])[0]
-        device, start = device_of(self.model), len(self.model.start)
+        device, start = device_of(self.model), len(self.task.reader.start)
         tokens, source = Tokens.of([row[:-1]], device), Tokens.of(self._sources([text]), device)
         found = looking.attend_across(self.model, self.tokenizer, tokens, source, layers=layers, heads=heads)
         written = looking.spelled(self.tokenizer, row[start:])
@@ -154,9 +174,12 @@ class WritingModel(Asked):
 
     def _settings(self, given: dict[str, Any], longest: int) -> DecodeSettings:
         """The task's own settings, and what is given beside them; those of sampling that say nothing are left out."""
+        generation.check_language(self.model)
         own = {
             k: v for k, v in self.task.decoding(longest).model_dump(exclude_defaults=True).items() if k != "searches"
         }
+        if self.name is None:
+            own |= generation.settings(self.model)
         asked = {
             key: value for key, value in given.items() if value is not None and (key not in ("stop", "window") or value)
         }
@@ -165,16 +188,19 @@ class WritingModel(Asked):
             raise ConfigError(
                 f"A text written from a source has no setting {unknown[0]!r}{nearest(unknown[0], DecodeSettings.model_fields)}"
             )
-        return config.build(DecodeSettings, own | as_tokens(self.tokenizer, asked), "generate")
+        asked = as_tokens(self.tokenizer, asked)
+        for name in ("prefix", "exclude"):  # what the model itself needs stays
+            asked |= {name: (*own[name], *asked[name])} if name in asked and name in own else {}
+        return config.build(DecodeSettings, own | asked, "generate")
 
     def _sample(self, text: str, given: dict[str, Any], seed: int, number: int) -> Written:
         """One drawn text; sample i of a seed is the same however many there are."""
         source = self._sources([text])[0]
         settings = self._settings(given, len(source))
         ids = list(self._drawn(source, settings, generator(seed, "sample", number)))
-        room = self.task.reader.target_room
-        limit = settings.max_tokens if room is None else min(settings.max_tokens, room + 1)
-        output = self.tokenizer.decode(ids, skip_special=True).strip()
+        room, before = self.task.reader.target_room, len(self.task.reader.opening)
+        limit = settings.max_tokens if room is None else min(settings.max_tokens, before + room + 1)
+        output = self.tokenizer.decode(ids[before:], skip_special=True).strip()
         ended = len(ids) < limit
         row: list[int] = [*self.model.start, *ids, *([self.task.reader.end] if ended else ())]
         log_prob, why = sum(self._log_probs([source], [row])[0]), "end" if ended else "max_tokens"
@@ -188,8 +214,11 @@ class WritingModel(Asked):
             start = from_sources(self.model, Tokens.of([source], device))
             logits, state, history = start.logits, start.state, start.history
             limit = settings.max_tokens if start.room is None else min(settings.max_tokens, start.room)
-            for _ in range(limit):
-                chosen = choose(logits, history, settings, torch.from_numpy(draws.random(1)).to(device))
+            for step in range(limit):
+                if step < len(settings.prefix):
+                    chosen = torch.tensor(settings.prefix[step : step + 1], device=device)
+                else:
+                    chosen = choose(logits, history, settings, torch.from_numpy(draws.random(1)).to(device))
                 if int(chosen) == self.tokenizer.end_id:
                     return
                 yield int(chosen)
@@ -198,7 +227,7 @@ class WritingModel(Asked):
 
     def _log_probs(self, read: list[list[int]], rows: list[list[int]]) -> list[list[float]]:
         """log p of each token of rows, from behind the start on, given the sources."""
-        start, device = len(self.model.start), device_of(self.model)
+        start, device = len(self.task.reader.start), device_of(self.model)
         found: list[Any] = [None] * len(rows)
         with asking(self.model):
             for places in by_length(
@@ -236,7 +265,7 @@ class WritingModel(Asked):
         return [[*reader.start, *row, reader.end] for row in ids]
 
     def _score(self, source: str, target: str, row: list[int], logs: list[float]) -> ConditionalScore:
-        ids = row[len(self.model.start) :]
+        ids = row[len(self.task.reader.start) :]
         unknown = sum(token == self.tokenizer.unk_id for token in ids)
         total = float(np.sum(logs))
         exact = self.tokenizer.decode(ids[:-1]) == target

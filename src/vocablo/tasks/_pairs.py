@@ -41,9 +41,7 @@ class PairReader(Reader):
         if settings.context is not None and longest is not None and settings.context > longest:
             raise ConfigError(f"read.context is {settings.context}, and the model reads at most {longest} tokens.")
         self.context = settings.context or longest
-        self.start: tuple[int, ...] = tuple(model.start)
-        self.end = tokenizer.end_id
-        self.target_room = None if model.context is None else model.context - len(self.start)
+        self.model, self.end = model, tokenizer.end_id
         self.frozen, self.names, self.attends = False, (), False
         sizes = {"source": (tokenizer.source.size, getattr(model, "source_vocab", model.vocab))}
         sizes["target"] = (tokenizer.size, model.vocab)
@@ -52,6 +50,21 @@ class PairReader(Reader):
                 raise ConfigError(
                     f"The {side} tokenizer has {has} tokens and the model {knows}: they don't belong together."
                 )
+
+    @property
+    def opening(self) -> tuple[int, ...]:
+        """What a published model's targets begin with, behind its start: <s> (BART), or a language."""
+        return tuple(getattr(self.model, "opening", ()))
+
+    @property
+    def start(self) -> tuple[int, ...]:
+        """All that stands before a target's text."""
+        return (*self.model.start, *self.opening)
+
+    @property
+    def target_room(self) -> int | None:
+        """How many tokens of text a target may have; None: any number."""
+        return None if self.model.context is None else self.model.context - len(self.start)
 
     def source(self, ids: Sequence[int], where: str) -> tuple[Framed, bool]:
         """A source framed, and whether it was cut. Raises DataError for one that is empty, or too long with read.long=error."""

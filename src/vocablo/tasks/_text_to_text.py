@@ -239,13 +239,18 @@ class Task:
         """How predictions are written from sources of at most so many tokens."""
         own = self.settings
         most = 2 * longest + 20 if own.max_tokens is None else own.max_tokens
-        return DecodeSettings(beam=own.beam, length_penalty=own.length_penalty, max_tokens=most)
+        opening = self.pairs.opening
+        return DecodeSettings(
+            beam=own.beam, length_penalty=own.length_penalty, max_tokens=most + len(opening), prefix=opening
+        )
 
     def _written(self, example: TextExample, found: Sequence[Any], cut: bool) -> Written:
-        tokenizer = self.reader.tokenizer
+        tokenizer, before = self.reader.tokenizer, len(self.pairs.opening)
         best = tuple(
             Candidate(
-                tokenizer.decode([token for token in one.ids if token != self.pairs.end], skip_special=True).strip(),
+                tokenizer.decode(
+                    [token for token in one.ids[before:] if token != self.pairs.end], skip_special=True
+                ).strip(),
                 one.score,
                 one.log_prob,
                 len(one.ids),

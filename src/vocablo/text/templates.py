@@ -7,7 +7,7 @@ all of it is segment 0); otherwise the pattern is BERT's with the tokenizer's cl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -88,7 +88,7 @@ class Template:
 
         A second text goes on where the first one ends. Raises ConfigError for a tokenizer without an end.
         """
-        found = _stated(tokenizer.pipeline.get("post_processor"))
+        found = _stated(tokenizer.pipeline.get("post_processor"), one_sided=True)
         if found is not None:
             return found
         if tokenizer.end_id is None:
@@ -97,6 +97,14 @@ class Template:
             )
         end = (tokenizer.end_id,)
         return cls(Frame(((), end), ((), (0,)), (0,)), Frame(((), (), end), ((), (), (0,)), (0, 0)))
+
+    def exchanged(self, ids: Mapping[int, int]) -> Template:
+        """The same with other special tokens: id -> the one in its place."""
+        frames = [
+            replace(frame, specials=tuple(tuple(ids.get(one, one) for one in part) for part in frame.specials))
+            for frame in (self.alone, self.two)
+        ]
+        return Template(*frames)
 
     def single(self, ids: Sequence[int]) -> list[int]:
         """One text with its special tokens; its segments are ``alone.segments``."""
@@ -111,17 +119,22 @@ class Template:
         return (self.two if pair else self.alone).special_count
 
 
-def _stated(processor: Mapping[str, Any] | None) -> Template | None:
-    """The template that a tokenizer's post-processor states; None when it adds nothing around a text."""
+def _stated(processor: Mapping[str, Any] | None, one_sided: bool = False) -> Template | None:
+    """The template that a tokenizer's post-processor states; None when it adds nothing around a text.
+
+    ``one_sided``: special tokens on one side of a text are a template as well.
+    """
     kind = (processor or {}).get("type")
     if processor is None or kind is None:
         return None
     if kind == "Sequence":
-        found = [_stated(one) for one in processor["processors"]]
+        found = [_stated(one, one_sided) for one in processor["processors"]]
         return next((one for one in found if one is not None), None)
     if kind == "TemplateProcessing":
         ids = {name: tuple(token["ids"]) for name, token in processor["special_tokens"].items()}
-        alone, two = _read(processor["single"], "A", ids), _read(processor["pair"], "AB", ids)
+        alone, two = (
+            _read(processor[name], texts, ids, one_sided) for name, texts in (("single", "A"), ("pair", "AB"))
+        )
         return None if alone is None or two is None else Template(alone, two)
     if kind not in ("BertProcessing", "RobertaProcessing"):
         return None
@@ -132,7 +145,9 @@ def _stated(processor: Mapping[str, Any] | None) -> Template | None:
     return Template(alone, Frame((cls, sep + sep, sep), ((0,), (0, 0), (0,)), (0, 0)))
 
 
-def _read(pattern: Sequence[Mapping[str, Any]], texts: str, ids: Mapping[str, tuple[int, ...]]) -> Frame | None:
+def _read(
+    pattern: Sequence[Mapping[str, Any]], texts: str, ids: Mapping[str, tuple[int, ...]], one_sided: bool
+) -> Frame | None:
     """A frame from a pattern of special tokens and texts; None when nothing stands before or behind, or texts are missing."""
     specials: list[list[int]] = [[]]
     kinds: list[list[int]] = [[]]
@@ -148,6 +163,7 @@ def _read(pattern: Sequence[Mapping[str, Any]], texts: str, ids: Mapping[str, tu
             tokens = ids[piece["SpecialToken"]["id"]]
             specials[-1] += tokens
             kinds[-1] += [piece["SpecialToken"]["type_id"]] * len(tokens)
-    if order != texts or not specials[0] or not specials[-1]:
+    around = (specials[0], specials[-1])
+    if order != texts or not (any(around) if one_sided else all(around)):
         return None
     return Frame(tuple(map(tuple, specials)), tuple(map(tuple, kinds)), tuple(segments))

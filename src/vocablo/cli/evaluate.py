@@ -27,7 +27,10 @@ def evaluate(
         typer.Option("--model", "-m", help="A fine-tuned model's folder, or a folder with one for each task of glue."),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="The set's folder as it is published, or the file of one test.")
+        Path | None,
+        typer.Option(
+            help="The set's folder as it is published, or the file of one test; of translation SOURCE,TARGET."
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="Of --data: dev, test or train.")] = "dev",
     out: Annotated[
@@ -36,7 +39,9 @@ def evaluate(
     ] = None,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Predictions in the official format: GLUE's TSV, SQuAD's JSON, CoNLL's columns."),
+        typer.Option(
+            help="Predictions in the official format: GLUE's TSV, SQuAD's JSON, CoNLL's columns, texts one a line."
+        ),
     ] = None,
     gold: Annotated[
         Path | None,

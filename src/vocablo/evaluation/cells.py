@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vocablo.base.errors import ConfigError, DataError
+from vocablo.data.parallel import two_files
 
 SPLITS = ("train", "dev", "test")
 # How files of columns are named: by the shared tasks of CoNLL, in UD's treebanks, or by their split.
@@ -44,8 +45,12 @@ class Cell:
 
 
 def existing(data: str | Path) -> Path:
-    """A file or folder. Raises DataError where there is none."""
+    """A file or folder, or two parallel files SOURCE,TARGET. Raises DataError where there is none."""
     path = Path(data)
+    if (pair := two_files(str(data))) is not None:
+        for one in pair:
+            existing(one)
+        return path
     if not path.exists():
         raise DataError(f"There is no file or folder {path}: give the set's folder with --data.")
     return path

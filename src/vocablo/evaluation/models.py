@@ -16,6 +16,7 @@ from vocablo.base import config, registry
 from vocablo.base.errors import ConfigError, VocabloError, nearest
 from vocablo.base.progress import Progress
 from vocablo.data import glue
+from vocablo.data.parallel import two_files
 from vocablo.evaluation.cells import SPLITS, Cell, existing
 from vocablo.evaluation.files import PACKAGE, suites
 from vocablo.evaluation.report import Evaluation, Report, compare
@@ -180,7 +181,7 @@ def _cells(suite: str, room: Any, data: Path, split: str, options: Mapping[str, 
         config.build(room.Options, dict(options), suite)
         key = next(key for key, one in glue.TASKS.items() if one is glue.task(str(task)))
         cells = [cell for cell in cells if cell.options.get("task") == key]
-    if data.is_file():
+    if data.is_file() or two_files(str(data)) is not None:
         if len({cell.folder for cell in cells}) > 1:
             raise ConfigError(f"{data} is one file: of which task of {suite}? Name it, as in evaluate glue cola.")
         cells = [cells[0].at({split: data})]

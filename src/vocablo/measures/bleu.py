@@ -26,11 +26,17 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+|[^\w\s]", text)
 
 
-def bleu(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Measurement:
-    """BLEU of tokenised translations, one reference each, as a share of one. Raises DataError for unequal numbers."""
+def bleu(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *, name: str = "bleu", smooth: bool = False
+) -> Measurement:
+    """BLEU of tokenised translations, one reference each, as a share of one. Raises DataError for unequal numbers.
+
+    ``smooth``: where no n-gram of an order is right, half, a quarter, ... of one is (sacrebleu's default, of Chen and Cherry
+    2014, method 3).
+    """
     check_pairs(gold, predicted, "references")
     rows = [_counts(list(reference), list(translation)) for reference, translation in zip(gold, predicted, strict=True)]
-    return Measurement("bleu", np.array(rows, dtype=np.float64), _bleu, unit="sentences")
+    return Measurement(name, np.array(rows, dtype=np.float64), _smoothed if smooth else _bleu, unit="sentences")
 
 
 def _counts(reference: list[str], translation: list[str]) -> list[int]:
@@ -53,3 +59,13 @@ def _bleu(rows: Rows) -> float:
         return 0.0
     precision = sum(math.log(a / b) for a, b in zip(right, every, strict=True)) / ORDER
     return math.exp(min(0.0, 1 - r / c) + precision)
+
+
+def _smoothed(rows: Rows) -> float:
+    sums = rows.sum(0)
+    part = 1.0
+    for n in range(ORDER):
+        if sums[2 * n + 1] and not sums[2 * n]:
+            part /= 2
+            sums[2 * n] = part
+    return _bleu(sums[None])

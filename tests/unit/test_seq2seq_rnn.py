@@ -255,6 +255,11 @@ def test_it_is_fine_tuned_to_translate_and_asked(tmp_path):
     assert tokenizer.source.vocabulary != tokenizer.vocabulary
     (found,) = asked.predict(["la gata come queso"])
     assert found.output == "the cat eats cheese"
+    looked = asked.attend("la gata come queso")
+    assert looked.tokens == ("the", "cat", "eats", "cheese", "<end>")
+    assert looked.looked == ("la", "gata", "come", "queso", "<end>")
+    assert looked.weights.shape == (1, 1, 5, 5)
+    assert looked.weights.sum(3) == pytest.approx(1, abs=1e-5)
 
 
 def test_what_does_not_fit_is_said():

@@ -67,8 +67,11 @@ def corpus(
         int | None,
         typer.Option(min=1, help="Instead, so many labelled reviews of hotels: a .csv, .tsv or .jsonl file."),
     ] = None,
+    pairs: Annotated[
+        int | None, typer.Option(min=1, help="Instead, so many sentences in Spanish with their English: a .csv file.")
+    ] = None,
 ) -> None:
-    """Write text of the embedded Spanish grammar, whose exact probabilities are known; or labelled reviews of hotels."""
+    """Write text of the embedded Spanish grammar, whose exact probabilities are known; or labelled reviews of hotels, or translated sentences."""
     from itertools import islice
 
     from vocablo.base import files
@@ -76,6 +79,8 @@ def corpus(
 
     if reviews is not None:
         return _reviews(reviews, seed, out)
+    if pairs is not None:
+        return _pairs(pairs, seed, out)
     lines = islice(Grammar().text(seed, sentences), sentences)
     if out is None:
         for line in lines:
@@ -93,6 +98,16 @@ def _reviews(count: int, seed: int, out: Path | None) -> None:
         return typer.echo(room.table(made, ".csv"), nl=False)
     room.write(out, made)
     show.say(f"{count:,} reviews in {out}")
+
+
+def _pairs(count: int, seed: int, out: Path | None) -> None:
+    from vocablo.data import sentence_pairs as room
+
+    made = room.pairs(count, seed)
+    if out is None:
+        return typer.echo(room.table(made), nl=False)
+    room.write(out, made)
+    show.say(f"{count:,} pairs in {out}")
 
 
 @tokenizer_app.command("train")

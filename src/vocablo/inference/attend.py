@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vocablo.base.errors import ConfigError
 from vocablo.contract import Tokens
@@ -71,7 +73,9 @@ def attend(
     """
     with asking(model), taps.watching() as seen:
         model.forward(tokens)
-    return _found(seen, list(range(len(seen.recorded))), spelled(tokenizer, tokens.ids.tolist()), None, layers, heads)
+    made = [partial(seen.weights, place) for place in range(len(seen.recorded))]
+    width = int(seen.recorded[0][1].shape[1])
+    return _found(made, width, spelled(tokenizer, tokens.ids.tolist()), None, layers, heads)
 
 
 def attend_across(
@@ -87,10 +91,12 @@ def attend_across(
     with asking(model), taps.watching() as seen:
         model.forward(tokens, source)
     across = [place for place, (*_, look, _, _) in enumerate(seen.recorded) if _crosses(seen, place, look)]
-    if not across:
+    made = [partial(seen.weights, place) for place in across] or [partial(list, told) for _, told in seen.told]
+    if not made:
         raise ConfigError("This model has no attention to its source: there is nothing to show.")
     looked = spelled(tokenizer.source, source.ids.tolist())
-    return _found(seen, across, spelled(tokenizer, tokens.ids.tolist()), looked, layers, heads)
+    width = int(seen.recorded[across[0]][1].shape[1]) if across else 1
+    return _found(made, width, spelled(tokenizer, tokens.ids.tolist()), looked, layers, heads)
 
 
 def _crosses(seen: taps.Taps, place: int, look: Any) -> bool:
@@ -100,15 +106,15 @@ def _crosses(seen: taps.Taps, place: int, look: Any) -> bool:
 
 
 def _found(
-    seen: taps.Taps,
-    places: Sequence[int],
+    made: Sequence[Callable[[], list[Tensor]]],
+    width: int,
     tokens: tuple[str, ...],
     looked: tuple[str, ...] | None,
     layers: Sequence[int] | None,
     heads: Sequence[int] | None,
 ) -> Attention:
-    """The weights of the attentions at some places of what was recorded, as so many layers."""
-    depth, width = len(places), int(seen.recorded[places[0]][1].shape[1])
+    """The weights of some attentions of ``width`` heads, as so many layers; each is made when it is asked for."""
+    depth = len(made)
     chosen, kept = _chosen("layer", layers, depth), _chosen("head", heads, width)
     length = len(tokens) * len(looked or tokens)
     if 4 * len(chosen) * width * length > MOST_BYTES:
@@ -116,7 +122,7 @@ def _found(
             f"All weights of {len(tokens)} tokens are too many to hold: ask for some layers (--layer, or layers=[...])."
         )
     rows = np.array(kept) - 1
-    weights = np.stack([seen.weights(places[layer - 1])[0].float().cpu().numpy()[rows] for layer in chosen])
+    weights = np.stack([made[layer - 1]()[0].float().cpu().numpy()[rows] for layer in chosen])
     return Attention(tokens, chosen, kept, weights, depth, width, looked)
 
 

@@ -8,8 +8,11 @@ import transformers
 
 from command_line import refused, vocablo
 from published import spread
+from vocablo import checkpoint
 from vocablo.api import load
 from vocablo.base.errors import ConfigError
+from vocablo.text.published import byt5
+from vocablo.text.templates import Template
 from vocablo.text.tokenizer import Tokenizer
 
 WORDS = ["el", "gato", "come", "pan", "la", "luna", "the", "cat", "eats", "bread", "moon"]
@@ -130,3 +133,44 @@ def test_a_model_of_many_languages_reads_and_writes_those_that_are_asked(tmp_pat
         assert found.output == wanted.replace("en_XX", "").strip()
     with pytest.raises(ConfigError, match="no token of one language for 'fr'; it knows en_XX, es_XX"):
         asked.language("fr")
+
+
+def test_byt5_is_bytes_and_needs_no_tokenizer_file(tmp_path):
+    theirs = transformers.ByT5Tokenizer()
+    tokenizer = byt5()
+    marked = "el <extra_id_0> pan<extra_id_124>."
+    for text in ("¡El año pasó, señor!", "a\nb\t ", "日本 🐈", marked, ""):
+        ids = tokenizer.encode(text).ids
+        assert ids == theirs(text, add_special_tokens=False).input_ids
+        assert tokenizer.decode(ids) == text
+    assert tokenizer.size == len(theirs) == 384
+    assert Template.of_source(tokenizer).single(ids) == [*ids, 1]
+
+    model = made(tmp_path, "T5ForConditionalGeneration", "T5Config", tokenizer, decoder_start_token_id=0)
+    theirs.save_pretrained(tmp_path)
+    assert not (tmp_path / "tokenizer.json").exists()
+    asked = load(tmp_path)
+    sources = [theirs(text).input_ids for text in TEXTS]
+    told = {"num_beams": 2, "max_new_tokens": 9}
+    assert [one.output for one in asked.translate(TEXTS, beam=2, max_tokens=9)] == texts_there(
+        model, tokenizer, sources, **told
+    )
+    checkpoint.save(tmp_path / "ours", asked.model, asked.tokenizer)
+    assert load(tmp_path / "ours").tokenizer.hash == tokenizer.hash
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")(TEXTS[0]).input_ids == sources[0]
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("source.spm", "Marian's two sentencepiece models .* put a tokenizer.json with the same ids beside it"),
+        ("spiece.model", "a sentencepiece model; transformers.AutoTokenizer.* writes it"),
+        (None, "has no tokenizer.json: put the model's tokenizer beside it"),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_read_is_named(file, said, tmp_path):
+    made(tmp_path, "MarianMTModel", "MarianConfig", words(), decoder_start_token_id=0)
+    if file:
+        (tmp_path / file).write_bytes(b"x")
+    with pytest.raises(ConfigError, match=said):
+        load(tmp_path)

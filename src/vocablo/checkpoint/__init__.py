@@ -48,6 +48,7 @@ from vocablo.elmo_files import reading as elmo
 from vocablo.landscape._heads import architecture, heads_to_ours, heads_to_theirs
 from vocablo.landscape._layers import canonical, to_ours, to_theirs
 from vocablo.nn.output import head_of, parts_of
+from vocablo.text.published import found as tokenizer_in
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.vector_files import reading as vectors
 
@@ -222,7 +223,7 @@ def load(folder_or_name: str | Path, *, dtype: str | None = None) -> Loaded:
     for module in (model, *heads.values()):
         if isinstance(module, nn.Module):
             module.to(DTYPES[dtype or "fp32"]).eval()
-    tokenizer = Tokenizer.load(folder) if (folder / "tokenizer.json").exists() else None
+    tokenizer = tokenizer_in(folder)
     exactly = model.reads == "words"  # each word has its vector; other models may have rows to spare
     if tokenizer is not None and (tokenizer.size > model.vocab or (exactly and tokenizer.size != model.vocab)):
         raise CheckpointError(
@@ -356,7 +357,7 @@ def describe(folder_or_name: str | Path) -> Description:
         settings = ours.model_dump()
         for twin in (*layout.implied(ours), *(key for key in shapes if _is_buffer(key, layout))):
             shapes.pop(twin, None)
-    tokenizer = Tokenizer.load(folder) if (folder / "tokenizer.json").exists() else None
+    tokenizer = tokenizer_in(folder)
     state = folder / "run" / "state.json"
     run = read_json(state) if state.exists() else {}
     told = {key: run[key] for key in ("status", "steps", "total", "seconds", "stopped_by") if key in run}

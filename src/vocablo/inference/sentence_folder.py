@@ -15,6 +15,7 @@ from vocablo import checkpoint
 from vocablo.base.errors import CheckpointError, ConfigError
 from vocablo.checkpoint import Loaded
 from vocablo.checkpoint.files import MODULES, read_json, read_list
+from vocablo.text.published import lacking
 
 _MODES = {
     "pooling_mode_mean_tokens": "mean",
@@ -44,9 +45,10 @@ def opened(folder_or_name: str | Path) -> tuple[Loaded, SentenceFolder | None]:
     """
     place = Path(folder_or_name) if checkpoint.is_file(folder_or_name) else checkpoint.locate(folder_or_name)
     sentences = sentence_folder(place)
-    loaded = checkpoint.load(sentences.transformer if sentences else place)
+    folder = sentences.transformer if sentences else place
+    loaded = checkpoint.load(folder)
     if loaded.tokenizer is None:
-        raise ConfigError(f"{folder_or_name} has no tokenizer.json: put the model's tokenizer beside it.")
+        raise ConfigError(f"{folder_or_name} {lacking(Path(folder))}")
     return loaded, sentences
 
 

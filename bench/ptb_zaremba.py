@@ -15,6 +15,7 @@ mixture's weight and a cache's. Published (Zaremba et al. 2014, table 1): valid 
 from __future__ import annotations
 
 import time
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,15 @@ from vocablo.text.tokenizer import Tokenizer
 from vocablo.training.run import holds_run
 from vocablo.views.terminal import table
 
+POSITIONS = {"small": 20, "medium": 35, "large": 35}
 PUBLISHED = {"small": ("120.7", "114.5"), "medium": ("86.2", "82.7"), "large": ("82.2", "78.4")}
 
 
 def trained(chosen: Any, train: Path, valid: Path, tokenizer: Path, folder: Path) -> tuple[LanguageModel, Any]:
     """The LSTM and what its run says, gone on with when it was begun before."""
+    tokens = sum(len(line.split()) + 1 for line in train.read_text(encoding="utf-8").splitlines())
     changes = [f"train.seed={chosen.seed}", f"train.dtype={chosen.dtype}"]
+    changes += [f"train.evaluate_every={ceil(tokens // 20 / POSITIONS[chosen.size])}"]  # once an epoch
     changes += [f"train.epochs={chosen.epochs:g}"] if chosen.epochs else []
     changes += ["model.stack.variational=true"] if chosen.variational else []
     result = vocablo.pretrain(

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import vocablo
 from vocablo.base.errors import ConfigError
 from vocablo.contract import Fences, Tokens
 from vocablo.models import rnn
@@ -206,3 +207,17 @@ def test_letters_that_nobody_told_are_missed():
     model = rnn.build(rnn.config_for("bilstm", "tiny", 9, 16, {"chars": {}}))
     with pytest.raises(ConfigError, match="wasn't told the letters"):
         model(Tokens.of([[1, 2]]))
+
+
+def test_a_network_that_reads_both_ways_learns_hidden_words_and_is_asked_for_them(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("el gato come pan .\nla gata mira la luna .\n" * 60, encoding="utf-8")
+    done = vocablo.pretrain(
+        "bilstm", size="tiny", text=text, out=tmp_path / "model", steps=3, data={"documents": "line"},
+        overrides=("context=16", "model.stack.width=8", "model.embed.width=8"), quiet=True,
+    )  # fmt: skip
+    assert done.seeds[0].steps == 3
+    model = vocablo.load(tmp_path / "model")
+    assert len(model.fill("el [MASK] come pan .", k=3).masks[0].candidates) == 3
+    assert model.embed("el gato").vectors.shape == (1, 16)
+    assert model.score("el gato")[0].log_prob < 0

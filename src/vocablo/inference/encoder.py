@@ -191,7 +191,7 @@ class EncoderModel(Asked):
         lacking = {}
         if self.model.config.head is None:
             lacking |= dict.fromkeys(("fill", "score", "score_files"), "an output layer over the vocabulary")
-        if "next_sentence" not in self.heads or not self.model.config.pooler:
+        if "next_sentence" not in self.heads or not getattr(self.model.config, "pooler", False):
             lacking["next_sentence"] = "a next-sentence head, as `pretrain bert` with that objective makes"
         return lacking
 

@@ -299,9 +299,9 @@ class RecurrentEncoder(nn.Module):
         return model
 
     @property
-    def more(self) -> MoreWords | None:
+    def more(self) -> MoreWords | tuple[()]:
         """Words beyond the vocabulary, where it reads letters."""
-        return None if self.spelled is None else self.spelled.more
+        return () if self.spelled is None else self.spelled.more
 
     def spell(self, tokenizer: Tokenizer) -> None:
         """Tell it the letters of its words, where it reads them."""

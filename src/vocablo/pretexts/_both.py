@@ -23,7 +23,7 @@ def check(model: Any, *, vocab: int, context: int, frame: Frame, words: bool, po
         raise DataError(
             f"The tokenizer has {vocab} tokens and the model a vocabulary of {model.vocab}: they don't belong together."
         )
-    known = model.config.embed.segments
+    known = getattr(model.config.embed, "segments", 0)
     if 0 < known < frame.segment_count:
         raise ConfigError(
             f"The tokenizer tells {frame.segment_count} segments apart and the model knows {known}: set "
@@ -31,7 +31,7 @@ def check(model: Any, *, vocab: int, context: int, frame: Frame, words: bool, po
         )
     if words and model.config.head is None:
         raise ConfigError("The model has no output layer over the vocabulary, so it can't be trained to tell words.")
-    if pooled and not model.config.pooler:
+    if pooled and not getattr(model.config, "pooler", False):
         raise ConfigError(
             "Telling pairs of sentences apart needs a model with a pooler: set model.pooler=true, or, of a model that is trained "
             "further and has none, train on masked tokens alone with pretext.name=masked."

@@ -56,10 +56,12 @@ def test_the_same_hypotheses(pair, early, alpha, changes):
             assert one.score == pytest.approx(scores[4 * number + rank], abs=1e-4)
 
 
-def test_greedy(pair):
+@pytest.mark.parametrize("changes", [{}, {"repetition_penalty": 1.4}, {"no_repeat_ngram_size": 2}], ids=str)
+def test_greedy(pair, changes):
     theirs, ours = pair
+    own = {name.removesuffix("_ngram_size"): value for name, value in changes.items()}
     with torch.inference_mode():
-        rows = theirs.generate(torch.tensor(PROMPTS), max_new_tokens=18, do_sample=False)[:, 3:].tolist()
-        mine = search(after_prompts(ours, PROMPTS), DecodeSettings(max_tokens=18), 0)
+        rows = theirs.generate(torch.tensor(PROMPTS), max_new_tokens=18, do_sample=False, **changes)[:, 3:].tolist()
+        mine = search(after_prompts(ours, PROMPTS), DecodeSettings(max_tokens=18, **own), 0)
     for row, (one,) in zip(rows, mine, strict=True):
         assert list(one.ids) == (row[: row.index(0) + 1] if 0 in row else row)

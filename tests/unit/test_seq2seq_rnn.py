@@ -255,6 +255,13 @@ def test_it_is_fine_tuned_to_translate_and_asked(tmp_path):
     assert tokenizer.source.vocabulary != tokenizer.vocabulary
     (found,) = asked.predict(["la gata come queso"])
     assert found.output == "the cat eats cheese"
+    drawn = asked.generate(
+        "la gata come queso", samples=4, exclude=["cat"], min_tokens=6, prefix="the", temperature=2.0
+    )
+    for one in drawn:
+        assert one.output.startswith("the ")
+        assert "cat" not in one.output
+        assert len(one.output.split()) >= 6
     looked = asked.attend("la gata come queso")
     assert looked.tokens == ("the", "cat", "eats", "cheese", "<end>")
     assert looked.looked == ("la", "gata", "come", "queso", "<end>")

@@ -168,7 +168,8 @@ class _Search:
             history = torch.cat([before, self.ids.flatten(0, 1)], 1)
         if settings.repetition_penalty != 1:
             assert history is not None
-            edited = discouraged(logits, norm, history, settings.repetition_penalty)
+            of = norm if settings.searches else None  # greedy penalises as ``choose`` does
+            edited = discouraged(logits, of, history, settings.repetition_penalty)
         forced = self.rules.forced(number) is not None
         if settings.constrained:
             edited = self.rules.edit(edited if edited is not raw else raw, self._history(history), number)

@@ -73,12 +73,18 @@ def ends_with(history: Int[Tensor, "R T"], phrase: tuple[int, ...]) -> Tensor:
 
 
 def discouraged(
-    logits: Float[Tensor, "R V"], normaliser: Float[Tensor, "R"], history: Int[Tensor, "R T"], penalty: float
+    logits: Float[Tensor, "R V"], normaliser: Float[Tensor, "R"] | None, history: Int[Tensor, "R T"], penalty: float
 ) -> Float[Tensor, "R V"]:
-    """Repetition penalty (Keskar et al. 2019) of a search, where scores are log-probabilities: those of the tokens in a
-    row's history are multiplied by ``penalty``. A new tensor of scores that differ from log-probabilities by ``normaliser``."""
+    """Repetition penalty (Keskar et al. 2019) for the tokens in a row's history; a new tensor.
+
+    In a search scores are log-probabilities, which are multiplied by ``penalty``: ``logits`` less ``normaliser``. Where it is
+    None, they are what they are, as in ``sampling.penalise``: those above 0 are divided.
+    """
     rows, places = (history != NOTHING).nonzero(as_tuple=True)
     tokens = history[rows, places]
-    shift = normaliser[rows]
-    changed = (logits[rows, tokens] - shift) * penalty + shift
+    old = logits[rows, tokens]
+    if normaliser is None:
+        changed = torch.where(old < 0, old * penalty, old / penalty)
+    else:
+        changed = (old - normaliser[rows]) * penalty + normaliser[rows]
     return logits.index_put((rows, tokens), changed)

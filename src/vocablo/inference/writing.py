@@ -19,6 +19,7 @@ from vocablo.checkpoint import Loaded, generation
 from vocablo.contract import Tokens
 from vocablo.data.examples import TextExample
 from vocablo.data.order import by_length
+from vocablo.decoding.rules import Rules
 from vocablo.decoding.sampling import choose
 from vocablo.decoding.settings import DecodeSettings
 from vocablo.decoding.start import Ones, from_sources
@@ -214,11 +215,13 @@ class WritingModel(Asked):
             start = from_sources(self.model, Tokens.of([source], device))
             logits, state, history = start.logits, start.state, start.history
             limit = settings.max_tokens if start.room is None else min(settings.max_tokens, start.room)
+            rules = Rules(settings, self.tokenizer.end_id, limit) if settings.constrained else None
             for step in range(limit):
                 if step < len(settings.prefix):
                     chosen = torch.tensor(settings.prefix[step : step + 1], device=device)
                 else:
-                    chosen = choose(logits, history, settings, torch.from_numpy(draws.random(1)).to(device))
+                    scores = logits if rules is None else rules.edit(logits, history, step)
+                    chosen = choose(scores, history, settings, torch.from_numpy(draws.random(1)).to(device))
                 if int(chosen) == self.tokenizer.end_id:
                     return
                 yield int(chosen)

@@ -70,6 +70,7 @@ def corpus(
     pairs: Annotated[
         int | None, typer.Option(min=1, help="Instead, so many sentences in Spanish with their English: a .csv file.")
     ] = None,
+    matches: Annotated[int | None, typer.Option(min=1, help="The same of news of football matches.")] = None,
 ) -> None:
     """Write text of the embedded Spanish grammar, whose exact probabilities are known; or labelled reviews of hotels, or translated sentences."""
     from itertools import islice
@@ -81,6 +82,8 @@ def corpus(
         return _reviews(reviews, seed, out)
     if pairs is not None:
         return _pairs(pairs, seed, out)
+    if matches is not None:
+        return _pairs(matches, seed, out, "match_pairs")
     lines = islice(Grammar().text(seed, sentences), sentences)
     if out is None:
         for line in lines:
@@ -100,10 +103,12 @@ def _reviews(count: int, seed: int, out: Path | None) -> None:
     show.say(f"{count:,} reviews in {out}")
 
 
-def _pairs(count: int, seed: int, out: Path | None) -> None:
+def _pairs(count: int, seed: int, out: Path | None, kind: str = "sentence_pairs") -> None:
+    from importlib import import_module
+
     from vocablo.data import sentence_pairs as room
 
-    made = room.pairs(count, seed)
+    made = import_module(f"vocablo.data.{kind}").pairs(count, seed)
     if out is None:
         return typer.echo(room.table(made), nl=False)
     room.write(out, made)

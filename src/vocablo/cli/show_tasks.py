@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vocablo.base import registry
 from vocablo.base.progress import duration, quantity
 from vocablo.cli.show import _plan
 from vocablo.views.svg import probability
@@ -18,9 +19,8 @@ def finetuned(value: Any) -> str:
         ("examples", f"{value.examples:,} to learn from, {value.dev_examples:,} held out"),
     ]
     if value.parameters:
-        facts.append(
-            ("parameters", f"{quantity(value.parameters)}, {quantity(value.trained)} of them trained, and the head")
-        )
+        head = "" if registry.constant("vocablo.tasks", value.task, "PAIRS") else ", and the head"
+        facts.append(("parameters", f"{quantity(value.parameters)}, {quantity(value.trained)} of them trained{head}"))
     facts += _plan(value.plan) if value.plan is not None else []
     if value.value is not None and value.measure == "perplexity":
         facts.append(("held-out perplexity", value.value))

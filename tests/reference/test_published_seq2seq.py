@@ -23,7 +23,6 @@ from vocablo.decoding.settings import DecodeSettings
 from vocablo.decoding.start import from_sources
 from vocablo.landscape._layers import differences
 from vocablo.models import transformer
-from vocablo.text.tokenizer import Tokenizer
 
 VOCAB, SOURCES, TARGETS = 61, (12, 5, 9), (7, 10, 4)
 BART = {
@@ -269,28 +268,6 @@ def test_old_files_repeat_tables_and_lack_the_logits_bias(tmp_path):
     save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"lm_head\.weight should be the same as model\.shared\.weight"):
         checkpoint.load(tmp_path)
-
-
-def test_a_language_is_asked_for_where_the_model_needs_one(tmp_path):
-    saved(tmp_path, "M2M100ForConditionalGeneration", "M2M100Config")
-    model = loaded(tmp_path).model
-    with pytest.raises(ConfigError, match="writes many languages: say which one"):
-        generation.settings(model)
-    for names in (["__es__", "__en__"], ["es_XX", "en_XX", "es"], ["spa_Latn", "eng_Latn"]):
-        words = Tokenizer.of_words(["perro", "gato", *names])
-        asked = names[0] if names[0] == "spa_Latn" else names[0].strip("_").removesuffix("_XX")
-        if "es" in names:  # an ordinary word is no language
-            assert generation.language_token(words, "es") == words.id("es_XX")
-        generation.choose(model, words, asked)
-        assert generation.settings(model)["prefix"] == (words.id(names[0]),)
-        with pytest.raises(ConfigError, match=f"no token of one language for 'gato'; it knows .*{names[1]}"):
-            generation.choose(model, words, "gato")
-    words = Tokenizer.of_words(["perro", "es_XX", "en_XX"])
-    saved(tmp_path, "MBartForConditionalGeneration", "MBartConfig", decoder_start_token_id=words.id("es_XX"))
-    model = loaded(tmp_path).model
-    assert "prefix" not in generation.settings(model)  # its targets begin with their language
-    generation.choose(model, words, "en")
-    assert (model.start, model.opening) == ((words.id("en_XX"),), ())
 
 
 @pytest.mark.parametrize(

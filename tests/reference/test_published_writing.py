@@ -11,6 +11,7 @@ from published import spread
 from vocablo import checkpoint
 from vocablo.api import load
 from vocablo.base.errors import ConfigError
+from vocablo.text.languages import language_id
 from vocablo.text.published import byt5
 from vocablo.text.templates import Template
 from vocablo.text.tokenizer import Tokenizer
@@ -34,7 +35,7 @@ def framed(tokenizer, folder, before, behind):
     text = lambda which: {"Sequence": {"id": which, "type_id": 0}}  # noqa: E731
     single = [*map(piece, before), text("A"), *map(piece, behind)]
     told["post_processor"] = {
-        "type": "TemplateProcessing", "single": single, "pair": [*single, text("B")],
+        "type": "TemplateProcessing", "single": single, "pair": [*map(piece, before), text("A"), text("B"), *map(piece, behind)],
         "special_tokens": {name: {"id": name, "ids": [tokenizer.id(name)], "tokens": [name]} for name in names},
     }  # fmt: skip
     (folder / "tokenizer.json").write_text(json.dumps(told))
@@ -133,6 +134,45 @@ def test_a_model_of_many_languages_reads_and_writes_those_that_are_asked(tmp_pat
         assert found.output == wanted.replace("en_XX", "").strip()
     with pytest.raises(ConfigError, match="no token of one language for 'fr'; it knows en_XX, es_XX"):
         asked.language("fr")
+
+
+def test_targets_may_begin_with_their_language_alone(tmp_path):
+    """mBART fine-tuned for one pair: the decoder starts from the language's token."""
+    tokenizer = words("es_XX", "en_XX")
+    shape = {"bos_token_id": 3, "decoder_start_token_id": tokenizer.id("es_XX")}
+    made(tmp_path, "MBartForConditionalGeneration", "MBartConfig", tokenizer, **shape)
+    framed(tokenizer, tmp_path, [], ["</s>", "es_XX"])
+    asked = load(tmp_path)
+    assert asked.task.reader.start == (tokenizer.id("es_XX"),)
+    assert asked.task.reader.template.single([7]) == [7, 1, tokenizer.id("es_XX")]
+    assert asked.language("en").task.reader.start == (tokenizer.id("en_XX"),)
+
+
+def test_fine_tuning_needs_and_keeps_the_language(tmp_path):
+    tokenizer = words("es_XX", "en_XX")
+    shape = {"bos_token_id": 3, "decoder_start_token_id": 1}
+    made(tmp_path / "m", "M2M100ForConditionalGeneration", "M2M100Config", tokenizer, **shape)
+    framed(tokenizer, tmp_path / "m", ["es_XX"], ["</s>"])
+    (tmp_path / "pairs.tsv").write_text("text\tlabel\n" + "el gato\tthe cat\nla luna\tthe moon\n" * 4)
+    asked = ["finetune", "translate", "--train", str(tmp_path / "pairs.tsv"), "--model", str(tmp_path / "m"), "--out"]
+    settings = ["train.steps=2", "train.batch=4"]
+    refused(vocablo(*asked, str(tmp_path / "no"), *settings), "writes many languages", early=False)
+    done = vocablo(*asked, str(tmp_path / "tuned"), *settings, "task.language=en")
+    assert done.code == 0, done.err
+    tuned = load(tmp_path / "tuned")
+    assert tuned.task.reader.start == (1, tokenizer.id("en_XX"))
+    assert tuned.translate("el gato", max_tokens=4)[0].output is not None
+    told = json.loads((tmp_path / "tuned" / "generation_config.json").read_text())
+    assert told["forced_bos_token_id"] == tokenizer.id("en_XX")
+
+
+def test_languages_are_found_by_token_and_by_code():
+    for names in (["__es__", "__en__"], ["es_XX", "en_XX", "es"], ["spa_Latn", "eng_Latn"]):
+        tokenizer = words(*names)
+        asked = names[0] if names[0] == "spa_Latn" else names[0].strip("_").removesuffix("_XX")
+        assert language_id(tokenizer, asked) == tokenizer.id(names[0])  # "es" is an ordinary word, es_XX the language
+        with pytest.raises(ConfigError, match=f"no token of one language for 'gato'; it knows .*{names[1]}"):
+            language_id(tokenizer, "gato")
 
 
 def test_byt5_is_bytes_and_needs_no_tokenizer_file(tmp_path):

@@ -287,8 +287,8 @@ def _from_published(
     _fill(model, ours, folder)
     model.model_type = config["model_type"]
     if model.reads == "source_target":
-        model.generation = told = generation.read(folder, config)
-        model.opening = (told["forced_bos_token_id"],) if "forced_bos_token_id" in told else ()
+        model.generation = generation.read(folder, config)
+        model.opening = generation.opening(model)
     return model, heads
 
 

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vocablo.base.errors import CheckpointError, ConfigError
+from vocablo.base.errors import CheckpointError
 from vocablo.base.files import write_text
 from vocablo.checkpoint.files import read_json
-from vocablo.text.tokenizer import Tokenizer
 
 FILE = "generation_config.json"
 IDS = (
@@ -34,7 +33,6 @@ SAME = {
 }
 EARLY = {True: "full", False: "estimate", "never": "bound"}
 OTHERS = ("bad_words_ids", "early_stopping", "max_length", "min_length", "max_new_tokens", "min_new_tokens")
-# Families of many languages that begin a target with the end token and then the language's.
 LANGUAGES = ("mbart", "m2m_100")
 
 
@@ -57,6 +55,8 @@ def write(folder: Path, model: Any, config: Mapping[str, Any]) -> dict[str, Any]
     """Write the file for an encoder-decoder in a published layout; its ids, which belong into config.json, too."""
     told = {"decoder_start_token_id": model.start[0], **getattr(model, "generation", {})}
     told |= {name: config[name] for name in ("eos_token_id", "pad_token_id") if config.get(name) is not None}
+    if prefix := getattr(model, "opening", None):
+        told["forced_bos_token_id"] = prefix[0]
     write_text(folder / FILE, json.dumps(told, indent=2) + "\n")
     return {name: told.get(name) for name in IDS}
 
@@ -71,11 +71,18 @@ def ends(model: Any) -> int | None:
     return end
 
 
-def settings(model: Any) -> dict[str, Any]:
-    """Fields of ``DecodeSettings`` that the folder sets; lengths are without what stands before a target.
+def opening(model: Any) -> tuple[int, ...] | None:
+    """What every target begins with, behind the start: <s> or a language; None: a language that has to be chosen.
 
-    Raises ConfigError where the model needs to be told a language first.
+    Models of many languages begin a target with the end token and the language's.
     """
+    token = model.generation.get("forced_bos_token_id")
+    many = getattr(model, "model_type", "") in LANGUAGES and model.start == (ends(model),)
+    return (token,) if token is not None else None if many else ()
+
+
+def settings(model: Any) -> dict[str, Any]:
+    """Fields of ``DecodeSettings`` that the folder sets; lengths are without what stands before a target."""
     told = getattr(model, "generation", {})
     before = len(getattr(model, "start", ()))
     found = {ours: told[theirs] for theirs, ours in SAME.items() if theirs in told}
@@ -92,43 +99,5 @@ def settings(model: Any) -> dict[str, Any]:
     end = ends(model)
     if end is not None and told.get("forced_eos_token_id") in (end, [end]):
         found["force_end"] = True
-    opening = tuple(getattr(model, "opening", ()))
-    check_language(model)
-    return found | ({"prefix": opening} if opening else {})
-
-
-def check_language(model: Any) -> None:
-    """Raise ConfigError where a target's first token, its language, has to be chosen: it would begin with the end alone."""
-    many = getattr(model, "model_type", "") in LANGUAGES
-    if many and model.start == (ends(model),) and not getattr(model, "opening", ()):
-        raise ConfigError("This model writes many languages: say which one (language: es_XX, __es__ or es).")
-
-
-def choose(model: Any, tokenizer: Tokenizer | None, language: str) -> None:
-    """Let targets be of a language, its token (es_XX, __es__) or code (es). Raises ConfigError for one that isn't known."""
-    token = language_token(tokenizer, language)
-    assert tokenizer is not None
-    start = model.start[0]
-    if start < tokenizer.size and is_language(tokenizer.vocabulary[start]):
-        model.start, model.opening = (token,), ()
-    else:
-        model.opening = (token,)
-
-
-def language_token(tokenizer: Tokenizer | None, language: str) -> int:
-    """The id of a language's token. Raises ConfigError naming those that there are."""
-    names = [] if tokenizer is None else [name for name in tokenizer.vocabulary if is_language(name)]
-    exact = [name for name in names if language in (name, name.strip("_"), name.partition("_")[0])]
-    if tokenizer is None or len(exact) != 1:
-        known = ", ".join(sorted(names)[:20]) or "none"
-        raise ConfigError(f"The tokenizer has no token of one language for {language!r}; it knows {known}.")
-    token = tokenizer.id(exact[0])
-    assert token is not None
-    return token
-
-
-def is_language(name: str) -> bool:
-    """es_XX, spa_Latn, __es__."""
-    code, _, region = name.partition("_")
-    plain = code.isalpha() and code.islower() and 2 <= len(code) <= 3 and region.isalpha() and len(region) in (2, 4)
-    return (plain and region[0].isupper()) or (name.startswith("__") and name.endswith("__") and len(name) > 4)
+    prefix = getattr(model, "opening", None)
+    return found | ({"prefix": prefix} if prefix else {})

@@ -95,16 +95,7 @@ class WritingModel(Asked):
 
         A language is a token of the tokenizer (es_XX, __es__) or its code (es). Raises ConfigError for one that isn't known.
         """
-        if target is not None:
-            generation.choose(self.model, self.tokenizer, target)
-        if source is not None:
-            reader, tokenizer = self.task.reader, self.tokenizer.source
-            token = generation.language_token(tokenizer, source)
-            there = [one for part in reader.template.alone.specials for one in part]
-            said = [one for one in there if generation.is_language(tokenizer.vocabulary[one])]
-            if not said:
-                raise ConfigError("This model's sources don't say their language: leave the source language out.")
-            reader.template = reader.template.exchanged(dict.fromkeys(said, token))
+        self.task.reader.speak(target, source)
         return self
 
     def translate(self, texts: str | Sequence[str], **settings: Any) -> list[Any]:
@@ -123,7 +114,6 @@ class WritingModel(Asked):
         targets = [targets] if isinstance(targets, str) else list(targets)
         if len(sources) != len(targets):
             raise ConfigError(f"There are {len(sources)} sources and {len(targets)} targets: give one for each.")
-        generation.check_language(self.model)
         read, rows = self._sources(sources), self._targets(targets)
         found = self._log_probs(read, rows)
         return [self._score(*each) for each in zip(sources, targets, rows, found, strict=True)]
@@ -175,7 +165,6 @@ class WritingModel(Asked):
 
     def _settings(self, given: dict[str, Any], longest: int) -> DecodeSettings:
         """The task's own settings, and what is given beside them; those of sampling that say nothing are left out."""
-        generation.check_language(self.model)
         own = {
             k: v for k, v in self.task.decoding(longest).model_dump(exclude_defaults=True).items() if k != "searches"
         }

@@ -22,6 +22,7 @@ from vocablo.decoding.start import from_sources
 from vocablo.tasks._fitting import template
 from vocablo.tasks._reading import Framed, Reader, ReadSettings
 from vocablo.tasks._rows import Encoded, Ints, within
+from vocablo.text.languages import is_language, language_id
 from vocablo.text.tokenizer import Tokenizer
 
 BUDGET = 4096  # source tokens times hypotheses that are decoded at once
@@ -53,8 +54,37 @@ class PairReader(Reader):
 
     @property
     def opening(self) -> tuple[int, ...]:
-        """What a published model's targets begin with, behind its start: <s> (BART), or a language."""
-        return tuple(getattr(self.model, "opening", ()))
+        """What a published model's targets begin with, behind its start: <s> (BART), or a language.
+
+        Raises ConfigError where that is a language that nobody has chosen.
+        """
+        found = getattr(self.model, "opening", ())
+        if found is None:
+            raise ConfigError(
+                "This model writes many languages: say which one (--language es_XX, __es__ or es, as its tokenizer has it; "
+                "task.language in a recipe)."
+            )
+        return tuple(found)
+
+    def speak(self, target: str | None, source: str | None) -> None:
+        """Choose, of a model of many languages, which one is written and which is read: a token (es_XX, __es__) or code (es).
+
+        Raises ConfigError for one that isn't known.
+        """
+        if target is not None:
+            token, start = language_id(self.tokenizer, target), self.model.start[0]
+            if start < self.tokenizer.size and is_language(self.tokenizer.vocabulary[start]):
+                self.model.start, self.model.opening = (token,), ()
+            else:
+                self.model.opening = (token,)
+        if source is not None:
+            tokenizer = self.tokenizer.source
+            token = language_id(tokenizer, source)
+            there = [one for part in self.template.alone.specials for one in part]
+            said = [one for one in there if is_language(tokenizer.vocabulary[one])]
+            if not said:
+                raise ConfigError("This model's sources don't say their language: leave the source language out.")
+            self.template = self.template.exchanged(dict.fromkeys(said, token))
 
     @property
     def start(self) -> tuple[int, ...]:

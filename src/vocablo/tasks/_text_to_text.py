@@ -46,7 +46,8 @@ class Config(Settings):
 
     ``beam``, ``length_penalty`` and ``max_tokens`` (None: twice the source's and 20 more) are how predictions are written.
     ``separate``: fresh weights get a tokenizer and a token table for each side. ``skip_empty`` leaves out the pairs of
-    parallel files that have an empty side.
+    parallel files that have an empty side. ``language`` and ``source_language`` are what a model of many languages (mBART,
+    M2M100) writes and reads, as its tokenizer has them: es_XX, __es__ or es.
     """
 
     prompt: str = "{text}"
@@ -56,6 +57,8 @@ class Config(Settings):
     max_tokens: int | None = Field(default=None, ge=1)
     separate: bool = False
     skip_empty: bool = False
+    language: str | None = None
+    source_language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,7 @@ class Task:
     def __init__(self, reader: PairReader, settings: Config, labels: Sequence[str]) -> None:
         self.reader: Reader = reader
         self.pairs, self.settings = reader, settings
+        reader.speak(settings.language, settings.source_language)
         self.labels: tuple[str, ...] = ()
         self.names: tuple[str, ...] = (SMOOTHED, NLL) if settings.smoothing else (NLL,)
         try:

@@ -163,7 +163,6 @@ def _read(
             tokens = ids[piece["SpecialToken"]["id"]]
             specials[-1] += tokens
             kinds[-1] += [piece["SpecialToken"]["type_id"]] * len(tokens)
-    around = (specials[0], specials[-1])
-    if order != texts or not (any(around) if one_sided else all(around)):
+    if order != texts or not (any(specials) if one_sided else specials[0] and specials[-1]):
         return None
     return Frame(tuple(map(tuple, specials)), tuple(map(tuple, kinds)), tuple(segments))

@@ -255,6 +255,16 @@ def test_what_older_folders_say_of_searching(tmp_path):
     DecodeSettings(**found)
 
 
+def test_settings_of_searching_that_are_not_followed_are_named(tmp_path):
+    (tmp_path / "generation_config.json").write_text(
+        json.dumps({"encoder_no_repeat_ngram_size": 3, "do_sample": False})
+    )
+    assert generation.ignored(tmp_path, {"num_beam_groups": 1, "diversity_penalty": 0.5}) == [
+        "encoder_no_repeat_ngram_size=3",
+        "diversity_penalty=0.5",
+    ]
+
+
 def test_old_files_repeat_tables_and_lack_the_logits_bias(tmp_path):
     reference = saved(tmp_path, "MarianMTModel", "MarianConfig", **{k: v for k, v in MARIAN.items() if k not in BART})
     tensors = load_file(tmp_path / "model.safetensors")

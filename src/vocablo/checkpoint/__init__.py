@@ -289,6 +289,10 @@ def _from_published(
     if model.reads == "source_target":
         model.generation = generation.read(folder, config)
         model.opening = generation.opening(model)
+        if ignored := generation.ignored(folder, config):
+            warnings.warn(
+                f"{folder} asks for {', '.join(ignored)} when it writes, which isn't followed here.", stacklevel=3
+            )
     return model, heads
 
 

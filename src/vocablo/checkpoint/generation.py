@@ -34,6 +34,19 @@ SAME = {
 EARLY = {True: "full", False: "estimate", "never": "bound"}
 OTHERS = ("bad_words_ids", "early_stopping", "max_length", "min_length", "max_new_tokens", "min_new_tokens")
 LANGUAGES = ("mbart", "m2m_100")
+# Keys that would change what is written and aren't followed, and their values that change nothing.
+NOT_FOLLOWED: dict[str, tuple[Any, ...]] = {
+    "encoder_no_repeat_ngram_size": (0,),
+    "encoder_repetition_penalty": (1.0,),
+    "num_beam_groups": (1,),
+    "diversity_penalty": (0.0,),
+    "do_sample": (False,),
+    "force_words_ids": ([],),
+    "suppress_tokens": ([],),
+    "begin_suppress_tokens": ([],),
+    "sequence_bias": ({},),
+    "exponential_decay_length_penalty": (),
+}
 
 
 def read(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,6 +56,13 @@ def read(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("force_bos_token_to_be_generated") and told["forced_bos_token_id"] is None:
         told["forced_bos_token_id"] = told["bos_token_id"]  # the first BART files
     return {name: value for name, value in told.items() if value is not None}
+
+
+def ignored(folder: Path, config: Mapping[str, Any]) -> list[str]:
+    """What the folder asks for beyond that, as ``key=value``."""
+    own = read_json(folder / FILE) if (folder / FILE).exists() else {}
+    told = {name: own[name] if own.get(name) is not None else config.get(name) for name in NOT_FOLLOWED}
+    return [f"{name}={value}" for name, value in told.items() if value is not None and value not in NOT_FOLLOWED[name]]
 
 
 def completed(folder: Path, config: dict[str, Any]) -> dict[str, Any]:

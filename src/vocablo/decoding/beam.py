@@ -51,11 +51,14 @@ def search(start: Start, settings: DecodeSettings, end: int | None) -> list[list
     """The ``n_best`` hypotheses of each text, best first; fewer where the beam found fewer.
 
     A beam may be wider than the vocabulary here (``settings.fits`` refuses it): wide enough, it sees every sequence.
-    Raises ConfigError when no text can be written under the settings, or ``coverage`` is asked of a family without
-    attention.
+    Raises ConfigError when no text can be written under the settings, or ``coverage`` is asked of a family that doesn't
+    tell its attention.
     """
     if settings.coverage and start.attended is None:
-        raise ConfigError("coverage needs attention on a source, and this model has none: set it to 0.")
+        raise ConfigError(
+            "coverage needs to be told of the attention on a source at every step, which recurrent translators do and this model "
+            "doesn't: set it to 0."
+        )
     running = _Search(start, settings, end)
     while running.step():
         pass

@@ -58,8 +58,11 @@ def byt5(marks: int = MARKS, config: dict[str, object] | None = None) -> Tokeniz
 
 def lacking(folder: Path) -> str:
     """What to do about a folder without a tokenizer that can be read, in words that follow its name."""
+    # M2M100's file has the name of others', and ids that only vocab.json has.
+    only_ids = read_json(folder / CONFIG).get("model_type") == "m2m_100" and not (folder / "merges.txt").exists()
     for name, (what, convertible) in FOREIGN.items():
         if (folder / name).exists():
+            convertible = convertible and not only_ids
             if convertible:
                 way = f"transformers.AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r}) writes it"
             else:

@@ -36,7 +36,7 @@ Must = Annotated[list[str] | None, typer.Option(help="--beam: words or phrases t
 Ban = Annotated[list[str] | None, typer.Option(help="Words or phrases that it may not have.")]
 Language = Annotated[
     str | None,
-    typer.Option(help="What a model of many languages writes, as its tokenizer has it: es_XX, __es__ or es."),
+    typer.Option(help="What a model of many languages writes, as its tokenizer has it: es_XX, es or the like."),
 ]
 SourceLanguage = Annotated[str | None, typer.Option(help="What it reads. [default: as its tokenizer says]")]
 

@@ -47,7 +47,7 @@ class Config(Settings):
     ``beam``, ``length_penalty`` and ``max_tokens`` (None: twice the source's and 20 more) are how predictions are written.
     ``separate``: fresh weights get a tokenizer and a token table for each side. ``skip_empty`` leaves out the pairs of
     parallel files that have an empty side. ``language`` and ``source_language`` are what a model of many languages (mBART,
-    M2M100) writes and reads, as its tokenizer has them: es_XX, __es__ or es.
+    M2M100) writes and reads, as its tokenizer has them: es_XX, es or the like.
     """
 
     prompt: str = "{text}"

@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/vocablo demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

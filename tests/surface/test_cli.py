@@ -180,7 +180,8 @@ def test_attention_is_printed_and_drawn(tmp_path):
     assert (tmp_path / "one.svg").read_text().startswith("<svg")
     told = json.loads(vocablo("attend", text, "-m", "gpt", "--head", "2", "--json").out)
     result = api.load("gpt").attend(text, heads=[2])
-    assert told.keys() == {"tokens", "layers", "heads", "weights", "depth", "width"}
+    assert told.keys() == {"tokens", "layers", "heads", "weights", "depth", "width", "looked"}
+    assert told["looked"] is None  # of one text
     assert told["tokens"] == list(result.tokens)
     assert told["heads"] == [2]
     assert told["weights"] == result.weights.tolist()

@@ -268,4 +268,5 @@ def _flat(config: Any) -> dict[str, Any]:
             flat[section] = fields
     flat["head"] = None if config.head is None else "there"
     flat["feed_forward.width"] = config.feed_forward.width or 4 * config.stack.width
+    flat["attention.head_width"] = config.attention.head_width or config.stack.width // config.attention.heads
     return flat

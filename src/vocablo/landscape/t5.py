@@ -79,6 +79,7 @@ def config_to(config: Config) -> dict[str, Any]:
     theirs |= {
         "feed_forward_proj": gated if config.feed_forward.gated else name,
         "num_decoder_layers": _decoding(config),
+        "d_kv": config.attention.head_width or config.stack.width // config.attention.heads,
     }
     theirs |= {"tie_word_embeddings": tied and scaled, "scale_decoder_outputs": scaled}
     if config.position.max == KEYS["n_positions"].default:

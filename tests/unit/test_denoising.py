@@ -16,6 +16,8 @@ from vocablo.models import transformer
 from vocablo.pretexts import _noise as noise
 from vocablo.pretexts import denoising
 from vocablo.text.tokenizer import Tokenizer
+from vocablo.training.material import make_tokenizer
+from vocablo.training.recipe import TokenizerSettings
 
 WORDS = "el la gato gata come pan queso mira luna noche cantó ñandú perro camina despacio contento".split()  # noqa: SIM905
 SENTINELS = [f"<extra_id_{number}>" for number in range(8)]
@@ -272,6 +274,14 @@ def test_the_loss_is_of_the_targets(settings, store, tokenizer):
     assert state is None
     assert term.count == target.count
     assert float(term.total.detach()) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_sentinels_count_in_the_vocabulary():
+    made = make_tokenizer(TokenizerSettings(kind="bpe", vocab=320, sentinels=20), corpus())
+    assert made.size == 320
+    assert None not in [made.id(f"<extra_id_{number}>") for number in range(20)]
+    with pytest.raises(ConfigError, match="alone are 100: set it larger, or fewer"):
+        make_tokenizer(TokenizerSettings(kind="bpe", vocab=80, sentinels=100), corpus())
 
 
 def test_what_cannot_work_is_refused_in_one_line(store, tokenizer):

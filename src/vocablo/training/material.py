@@ -55,7 +55,10 @@ def make_tokenizer(settings: TokenizerSettings, texts: Iterable[str]) -> Tokeniz
     sentinels = [SENTINEL.format(number) for number in range(settings.sentinels)]
     more = len(roles) + len(sentinels)
     if settings.vocab is not None and settings.vocab <= more:
-        raise ConfigError(f"tokenizer.vocab is {settings.vocab}, and the mask and the sentinels alone are {more}.")
+        raise ConfigError(
+            f"tokenizer.vocab is {settings.vocab}, and the mask and the sentinels alone are {more}: set it larger, or fewer "
+            "tokenizer.sentinels."
+        )
     tokenizer = Tokenizer.train(
         settings.kind,
         texts,

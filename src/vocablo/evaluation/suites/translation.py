@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from vocablo.base.config import Settings
 from vocablo.base.errors import ConfigError
-from vocablo.base.files import write_text
 from vocablo.data.examples import TextExample
 from vocablo.evaluation.cells import Cell
 from vocablo.evaluation.report import Evaluation
@@ -22,29 +19,10 @@ from vocablo.evaluation.suites._written import by_length
 from vocablo.measures.bleu import bleu
 from vocablo.measures.chrf import chrf
 from vocablo.measures.measurement import Measurement
-from vocablo.tasks._texts import Columns
 
-
-class Options(Settings):
-    """The columns of a table: of the source and of the reference."""
-
-    source: str = "text"
-    target: str = "label"
-
-
-def read_gold(path: Path, options: Options) -> list[TextExample]:
-    """References, one a line, or a table, or SOURCE,TARGET."""
-    return _written.read_gold(path, _columns(options))
-
-
-def read(path: Path, options: Options) -> list[TextExample]:
-    """Sources and references."""
-    return _written.read(path, _columns(options))
-
-
-def labelled(gold: Sequence[TextExample]) -> bool:
-    """Whether the references are known."""
-    return all(one.label is not None for one in gold)
+Options = _written.Options
+read, read_gold, read_predictions = _written.read, _written.read_gold, _written.read_predictions
+labelled, asked, given, write = _written.labelled, _written.asked, _written.given, _written.write
 
 
 def cells(data: Path) -> tuple[Cell, ...]:
@@ -52,27 +30,7 @@ def cells(data: Path) -> tuple[Cell, ...]:
     return _written.cell("translation", "translate")
 
 
-def asked(gold: Sequence[TextExample]) -> Sequence[TextExample]:
-    """What a model is asked."""
-    return gold
-
-
-def given(predictions: Sequence[Any], options: Options) -> list[str]:
-    """The texts that a model wrote."""
-    return [" ".join(one.output.split()) for one in predictions]
-
-
-def write(path: Path, gold: Sequence[TextExample], predictions: Sequence[str], options: Options) -> None:
-    """One text a line."""
-    write_text(path, "".join(one + "\n" for one in predictions))
-
-
-def read_predictions(path: Path, gold: Sequence[TextExample], options: Options) -> list[str]:
-    """One text a line."""
-    return _written.read_predictions(path, gold)
-
-
-def evaluate(gold: Sequence[TextExample], predictions: Sequence[str], options: Options) -> Evaluation:
+def evaluate(gold: Sequence[TextExample], predictions: Sequence[str], options: _written.Options) -> Evaluation:
     """The three measures, of all sentences and by the length of their references. Raises ConfigError without sacrebleu."""
     split, signatures = _sacrebleu(predictions, [str(one.label) for one in gold])
     references = [str(one.label) for one in gold]
@@ -117,7 +75,3 @@ def _sacrebleu(given: Sequence[str], gold: Sequence[str]) -> tuple[Callable[[str
         score = metric.corpus_score(list(given), [list(gold)])
         told.append(f"{score.name} {score.score:.2f}, {metric.get_signature()}")
     return Tokenizer13a(), tuple(told)
-
-
-def _columns(options: Options) -> Columns:
-    return Columns(text=options.source, label=options.target)

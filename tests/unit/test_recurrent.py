@@ -158,6 +158,20 @@ def test_products_in_bfloat16_stay_near_the_exact_states():
         assert (one - other).norm() < 0.02 * other.norm()
 
 
+@pytest.mark.parametrize("kind", MODULES)
+def test_read_from_both_ends_it_learns_under_autocast(kind):
+    """Only the products with what goes in are in bfloat16 (0.004); an Elman network is torch's, in bfloat16 throughout."""
+    torch.manual_seed(0)
+    stack, fences, x = TwoWayStack(kind, 16, 8, 1, 0.0), Fences.of([3, 4]), drawn(7, 16)
+    exact = stack(x, fences)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        near = stack(x, fences)
+    torch.testing.assert_close(near.float(), exact, atol=0.03, rtol=0)
+    ours, theirs = (torch.autograd.grad(one.sum(), [*stack.parameters()]) for one in (near, exact))
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one - other).norm() < 0.05 * other.norm()
+
+
 WORDS = ["el", "El", "gato", "Gato", "come", "<x>"]
 
 

@@ -12,7 +12,8 @@ That of each a is d times what the forward pass knows already:
 
 so a step backward is a product with these factors and one with U, and the gradient of U is one product at the end. Both
 directions go in one loop, longest sequences first, and a step reads those that are still going. torch's own loop over packed
-sequences writes zeros for all tokens at every step backward on a CPU; on a GPU its kernel is the fast one.
+sequences writes zeros for all tokens at every step backward on a CPU; on a GPU its kernel is the fast one. Under autocast the product with
+x is in bfloat16, and all that goes from step to step stays in float32.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ def read_both(layer: nn.Module, x: Float[Tensor, "N D"], fences: Fences) -> Floa
     order, sizes = _order(fences)
     w, u, b, c = (torch.stack([layer.get_parameter(name + way) for way in ("", "_reverse")]) for name in NAMES)
     gates = torch.baddbmm(b[:, None], x[None].expand(2, -1, -1), w.transpose(1, 2))
-    rows = torch.stack([gates[way].index_select(0, order[way]) for way in (0, 1)])
-    states = (_Gru if isinstance(layer, nn.GRU) else _Lstm).apply(rows, u, c, sizes)
+    rows = torch.stack([gates[way].index_select(0, order[way]) for way in (0, 1)]).to(u.dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        states = (_Gru if isinstance(layer, nn.GRU) else _Lstm).apply(rows, u, c, sizes)
     inverse = torch.empty_like(order)
     for way in (0, 1):
         inverse[way, order[way]] = torch.arange(len(x))

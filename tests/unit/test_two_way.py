@@ -110,3 +110,13 @@ def test_its_layers_mixed_are_features_of_a_tagger(asked, tmp_path) -> None:
     assert loaded.heads["features"].keep == (0, 1, 2)
     (tagged,) = api.load(tmp_path / "out").tag(["La iguana come yogur ."])
     assert tagged.tags == ("O", "B-PER", "O", "B-COM", "O")
+
+
+def test_fresh_weights_learn_a_task_on_words(asked, tmp_path) -> None:
+    (tmp_path / "train.conll").write_text(TAGGED, encoding="utf-8")
+    api.finetune(
+        "tag", model="elmo:tiny", train=tmp_path / "train.conll", out=tmp_path / "out", quiet=True,
+        overrides=["train.steps=1", "architecture.stack.width=8"],
+    )  # fmt: skip
+    loaded = checkpoint.load(tmp_path / "out")
+    assert (loaded.model.reads, loaded.tokenizer.kind) == ("two_way", "word")

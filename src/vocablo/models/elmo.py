@@ -39,7 +39,7 @@ from vocablo.text.characters import MoreWords, Scheme
 from vocablo.text.tokenizer import Tokenizer
 
 FAMILIES = {"elmo": "LSTM language model in both directions over words read by their letters (Peters et al. 2018)"}
-TOKENIZER = "word"  # what fresh weights are fine-tuned with, where no other is asked for
+FINETUNE = {"tokenizer": "word"}  # of fresh weights for a task, where nothing else is asked for
 SIZES = {
     "tiny": {
         "letters": {"embed": 8, "filters": [[1, 8], [2, 16], [3, 32], [4, 32]], "highway": 1},

@@ -78,7 +78,7 @@ def test_numbers_are_learnt_on_documents_too():
 def test_what_does_not_fit_is_refused():
     refused(vocablo("classify", "  ", "-m", "han"), "Text 0 is empty")
     refused(vocablo("attend", TEXT, "-m", "han", "--svg", "hotel.svg"), "--html")
-    refused(vocablo("attend", TEXT, "-m", "han", "--layer", "1"), "isn't for this kind of model", "takes none")
+    refused(vocablo("attend", TEXT, "-m", "han", "--layer", "1"), "--layer isn't for this kind of model", "takes none")
     refused(vocablo("pretrain", "han", "--text", "hoteles.csv", "--column", "text", "--out", "x"), "finetune classify")
     refused(vocablo("corpus", "--reviews", "3", "--out", "hoteles.txt"), ".csv, .tsv or .jsonl")
     done = vocablo(*LEARN, "--out", "x", "train.steps=2", "read.pooling=mean")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +65,21 @@ def model_path(given: str | None) -> str:
     )
 
 
-def fitting(verb: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given (not None). Raises ConfigError for one that this model's verb doesn't have."""
+def fitting(
+    verb: Callable[..., Any], given: dict[str, Any], options: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The options that were given (not None). Raises ConfigError for one that this model's verb doesn't have.
+
+    ``options``: how those are written that aren't named as the verb's arguments are.
+    """
+    written = {name: (options or {}).get(name, f"--{name.replace('_', '-')}") for name in given}
     chosen = {name: value for name, value in given.items() if value is not None}
     known = inspect.signature(verb).parameters
     free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     for name in chosen:
         if name not in known and not free:
-            option, others = f"--{name.replace('_', '-')}", [one for one in given if one in known]
-            taken = ", ".join("--" + one.replace("_", "-") for one in others) or "none"
+            taken = ", ".join(written[one] for one in given if one in known) or "none"
             raise ConfigError(
-                f"{option} isn't for this kind of model: of these options its {verb.__name__.split('_')[0]} takes {taken}."
+                f"{written[name]} isn't for this kind of model: of these options its {verb.__name__.split('_')[0]} takes {taken}."
             )
     return chosen

@@ -194,7 +194,7 @@ def attend(
         "layers": None if layer is None else [layer],
         "heads": None if head is None else [head],
     }
-    result = asked.attend(text, **fitting(asked.attend, given))
+    result = asked.attend(text, **fitting(asked.attend, given, {"layers": "--layer", "heads": "--head"}))
     if svg is not None:
         if not hasattr(result, "svg"):
             raise ConfigError("A document is drawn as HTML: give --html FILE.")

@@ -8,6 +8,8 @@ import transformers
 import vocablo
 from vocablo import checkpoint
 from vocablo.contract import Tokens
+from vocablo.tasks._pairs import PairReader
+from vocablo.tasks._reading import ReadSettings
 
 WORDS = "el la gato gata come pan queso mira luna noche cantó ñandú perro camina despacio contento".split()  # noqa: SIM905
 SMALL = ("model.stack.width=16", "model.stack.layers=1", "model.attention.heads=2", "context=24", "train.batch=4")
@@ -38,6 +40,26 @@ def test_transformers_opens_it_and_has_our_logits(folder):
     wanted = theirs(input_ids=torch.tensor([source]), decoder_input_ids=torch.tensor([target])).logits[0]
     found = model.logits(model(Tokens.of([target]), Tokens.of([source])).states)
     torch.testing.assert_close(found, wanted, rtol=0, atol=2e-5)
+
+
+def test_transformers_reads_a_source_as_we_do_and_learns_from_labels(folder):
+    loaded = checkpoint.load(folder / "model")
+    model, tokenizer = loaded.model, loaded.tokenizer
+    reader = PairReader(model, tokenizer, ReadSettings())
+    ids = {text: tokenizer.encode(text).ids for text in ("el gato come.", "la gata come")}
+    (source, _), (target, _) = (
+        reader.source(ids["el gato come."], "here")[0],
+        reader.target(ids["la gata come"], "here"),
+    )
+    theirs = transformers.AutoTokenizer.from_pretrained(folder / "model")
+    assert theirs("el gato come.").input_ids == source
+    labels = theirs(text_target="la gata come").input_ids
+    assert labels == target[len(model.start) :]
+    learns = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder / "model").eval()
+    loss = learns(input_ids=torch.tensor([source]), labels=torch.tensor([labels])).loss
+    states = model(Tokens.of([target[:-1]]), Tokens.of([source])).states
+    ours = -model.target_log_probs(states, torch.arange(len(labels)), torch.tensor(labels)).mean()
+    torch.testing.assert_close(loss, ours, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("task", ["summarize", "translate"])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from vocablo.base.errors import CheckpointError, ConfigError, DataError
 from vocablo.text.bulk import BulkEncoder
 from vocablo.text.kinds import KINDS
+from vocablo.text.templates import Template
 from vocablo.text.tokenizer import Tokenizer
 from vocablo.text.words import count_words
 
@@ -361,3 +362,16 @@ def test_tokens_of_no_role_are_added_behind_the_others_and_kept(tmp_path):
     assert more.special_ids == tokenizer.special_ids | {tokenizer.size, tokenizer.size + 1}
     with pytest.raises(ConfigError, match="<extra_id_1>' already"):
         more.with_tokens(["<extra_id_2>", "<extra_id_1>"])
+
+
+def test_a_saved_end_is_no_part_of_how_a_text_is_read(tmp_path):
+    made = Tokenizer.train("word", ["el gato come pan"])
+    made.save(tmp_path, ends=True)
+    found = Tokenizer.load(tmp_path)
+    assert found.pipeline["post_processor"] is not None
+    assert found.encode("el pan").ids == made.encode("el pan").ids
+    assert found.hash == made.hash
+    assert Template.of_source(found) == Template.of_source(made)
+    assert found.inner.encode("el pan").ids == Template.of_source(made).single(made.encode("el pan").ids)
+    pair = found.inner.encode("el pan", "gato").ids
+    assert pair == Template.of_source(made).pair(*(made.encode(text).ids for text in ("el pan", "gato")))[0]

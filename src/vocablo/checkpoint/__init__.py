@@ -122,7 +122,7 @@ def write(
     config |= dict(more or {})
     if tokenizer is not None:
         config |= _special_ids(model, tokenizer, config)
-        tokenizer.save(folder, model_max_length=model.context)
+        tokenizer.save(folder, model_max_length=model.context, ends=model.reads == "source_target")
     if published and model.reads == "source_target":
         config |= generation.write(folder, model, config)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -145,6 +145,9 @@ def _special_ids(model: Any, tokenizer: Tokenizer, config: Mapping[str, Any]) ->
                 f"{tokenizer.pad_id}: save the model with the tokenizer that it came with."
             )
         ids["pad_token_id"] = tokenizer.pad_id
+    elif "eos_token_id" in ids and model.reads == "source_target":
+        told = {**getattr(model, "generation", {}), **config}
+        ids["pad_token_id"] = told.get("pad_token_id", ids["eos_token_id"])  # without one transformers takes no labels
     return ids
 
 

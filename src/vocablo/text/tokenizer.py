@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
+from tokenizers import processors
 
 from vocablo.base.errors import CheckpointError, ConfigError, DataError
 from vocablo.base.files import write_text
@@ -122,10 +123,11 @@ class Tokenizer:
         added = [token.content for token in inner.get_added_tokens_decoder().values()]
         return cls(inner, Specials.found(path.parent, added, inner.get_vocab()), read_json(path.parent / CONFIG))
 
-    def save(self, folder: str | Path, *, model_max_length: int | None = None) -> None:
+    def save(self, folder: str | Path, *, model_max_length: int | None = None, ends: bool = False) -> None:
         """Write ``tokenizer.json`` and ``tokenizer_config.json``, which transformers' ``AutoTokenizer`` loads.
 
-        ``model_max_length``: the longest sequence of the model that the tokenizer belongs to.
+        ``model_max_length``: the longest sequence of the model that the tokenizer belongs to. ``ends``: a file that says
+        nothing of special tokens around a text says that the end stands behind it, as ``Template.of_source`` has it.
         """
         config: dict[str, Any] = {
             key: value for key, value in self._config.items() if key != "auto_map"
@@ -137,10 +139,10 @@ class Tokenizer:
         config = self.roles.to_config() | config
         if model_max_length is not None:
             config["model_max_length"] = model_max_length
-        write_text(Path(folder) / FILE, self._json)
+        write_text(Path(folder) / FILE, self._ended if ends else self._json)
         write_text(Path(folder) / CONFIG, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
         if self._source is not None:
-            write_text(Path(folder) / SOURCE, self._source._json)
+            write_text(Path(folder) / SOURCE, self._source._ended if ends else self._source._json)
 
     def with_roles(self, roles: Mapping[str, str]) -> Tokenizer:
         """The same tokenizer with a new special token, behind the others, for each role that it lacks: role -> text.
@@ -190,9 +192,32 @@ class Tokenizer:
         return self.inner.to_str(pretty=True)
 
     @cached_property
+    def _ended(self) -> str:
+        return self._json if self.pipeline.get("post_processor") else self._with_end(self._end())
+
+    @cached_property
+    def _plain(self) -> str:
+        """``tokenizer.json`` without an end that ``save`` put there: it is no part of how a text is read here."""
+        end = self._end()
+        ours = end is not None and json.loads(end.__getstate__()) == self.pipeline.get("post_processor")
+        return self._with_end(None) if ours else self._json
+
+    def _end(self) -> processors.TemplateProcessing | None:
+        """The end behind one text, and behind two."""
+        end, index = self.roles.end, self.end_id
+        if end is None or index is None:
+            return None
+        return processors.TemplateProcessing(["$A", end], ["$A", "$B", end], [(end, index)])
+
+    def _with_end(self, end: processors.TemplateProcessing | None) -> str:
+        inner = tokenizers.Tokenizer.from_str(self._json)
+        inner.post_processor = end  # type: ignore[assignment]
+        return inner.to_str(pretty=True)
+
+    @cached_property
     def hash(self) -> str:
         """Hex digest of ``tokenizer.json``: equal for tokenizers that give equal ids."""
-        both = self._json + ("" if self._source is None else self._source._json)
+        both = self._plain + ("" if self._source is None else self._source._plain)
         return hashlib.sha256(both.encode()).hexdigest()
 
     @cached_property

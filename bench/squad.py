@@ -35,23 +35,28 @@ from vocablo.views.terminal import table
 ARTICLES, CONTEXT, STEP, OVERLAP, LONGEST, BEST = 38, 256, 128, 112, 30, 20
 
 
-def parts(path: Path, folder: Path, questions: int) -> tuple[Path, Path]:
-    """Files to learn from and to measure on; ``questions`` of the first, drawn by lot (0: all)."""
+def parts(path: Path, folder: Path, questions: int, asked: int) -> tuple[Path, Path]:
+    """Files to learn from and to measure on; ``questions`` and ``asked`` of them, drawn by lot (0: all)."""
     known = json.loads(path.read_text(encoding="utf-8"))
-    train, test = known["data"][:ARTICLES], known["data"][ARTICLES:]
-    if questions:
-        ids = [qa["id"] for article in train for paragraph in article["paragraphs"] for qa in paragraph["qas"]]
-        chosen = {ids[i] for i in np.random.default_rng(0).permutation(len(ids))[:questions]}
-        for article in train:
-            for paragraph in article["paragraphs"]:
-                paragraph["qas"] = [qa for qa in paragraph["qas"] if qa["id"] in chosen]
-            article["paragraphs"] = [paragraph for paragraph in article["paragraphs"] if paragraph["qas"]]
-        train = [article for article in train if article["paragraphs"]]
+    train, test = drawn(known["data"][:ARTICLES], questions), drawn(known["data"][ARTICLES:], asked)
     made = []
     for name, part in (("train", train), ("test", test)):
         made.append(folder / f"{name}.json")
         made[-1].write_text(json.dumps({"version": "1.1", "data": part}), encoding="utf-8")
     return made[0], made[1]
+
+
+def drawn(articles: list[Any], count: int) -> list[Any]:
+    """The articles with ``count`` of their questions (0: all)."""
+    if not count:
+        return articles
+    ids = [qa["id"] for article in articles for paragraph in article["paragraphs"] for qa in paragraph["qas"]]
+    chosen = {ids[i] for i in np.random.default_rng(0).permutation(len(ids))[:count]}
+    for article in articles:
+        for paragraph in article["paragraphs"]:
+            paragraph["qas"] = [qa for qa in paragraph["qas"] if qa["id"] in chosen]
+        article["paragraphs"] = [paragraph for paragraph in article["paragraphs"] if paragraph["qas"]]
+    return [article for article in articles if article["paragraphs"]]
 
 
 def flat(path: Path) -> list[dict[str, Any]]:
@@ -68,11 +73,11 @@ def flat(path: Path) -> list[dict[str, Any]]:
 def ours(train: Path, test: Path, chosen: Any, seed: int, folder: Path) -> dict[str, str]:
     never = 10**9
     vocablo.finetune(
-        "span", model=model_folder(), train=train, dev=test, out=folder / "ours", quiet=True,
+        "span", model=model_folder(), train=train, out=folder / "ours", quiet=True,
         overrides=[
             f"train.seed={seed}", f"train.batch={chosen.batch}", f"train.epochs={chosen.epochs}", f"train.lr={chosen.lr}",
             f"train.dtype={chosen.dtype}", "train.schedule=linear", "train.warmup=0.1", "train.weight_decay=0.01",
-            f"train.evaluate_every={never}", f"train.save_every={never}", f"read.context={CONTEXT}",
+            "data.holdout=0", f"train.save_every={never}", f"read.context={CONTEXT}",
             f"task.stride={STEP}", f"task.answer={LONGEST}", "train.betas=[0.9,0.999]",
         ],
     )  # fmt: skip
@@ -170,14 +175,14 @@ def answered(tokenizer: Any, model: Any, examples: list[dict[str, Any]], chosen:
 
 def main() -> None:
     chosen = options(
-        __doc__, data=(str(SHARED), "folder of the corpora"), questions=(0, "of the training part; 0: all"), epochs=(2.0, ""),
+        __doc__, data=(str(SHARED), "folder of the corpora"), questions=(0, "to learn from; 0: all"), asked=(0, "to be measured on; 0: all"), epochs=(2.0, ""),
         batch=(16, "windows of a step"), lr=(1e-4, ""), seeds=(1, "runs of each"), dtype=("bf16", "or fp32"),
         only=("", "ours or theirs"),
     )  # fmt: skip
     path = need(Path(chosen.data) / "squad" / "dev-v1.1.reconstructed.json")
     lines, results = [], []
     with tempfile.TemporaryDirectory() as scratch:
-        train, test = parts(path, Path(scratch), chosen.questions)
+        train, test = parts(path, Path(scratch), chosen.questions, chosen.asked)
         gold = {one["id"]: [answer["text"] for answer in one["answers"]] for one in flat(test)}
         for seed in range(chosen.seeds):
             for name, learn in (("ours", ours), ("theirs", theirs)):

@@ -117,6 +117,7 @@ def test_the_finished_model_is_the_mean_of_the_last_checkpoints(files, tmp_path,
     for name, tensor in mean.items():
         torch.testing.assert_close(tensor, (steps[0][name] + steps[1][name]) / 2)
     assert any(not torch.equal(mean[name], steps[1][name]) for name in mean)
+    assert json.loads((tmp_path / "m/run/state.json").read_text())["finished_model"] == [6, 9]
     with pytest.raises(ConfigError, match="set keep"):
         learn(files, tmp_path / "n", "train.average=3")
 

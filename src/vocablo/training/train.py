@@ -153,11 +153,12 @@ def _finish(session: Session) -> RunResult:
     trainer, run = session.trainer, session.run
     result = RunResult(trainer.done, session.loss, session.best, session.seconds, trainer.stopped_by or "steps")
     if session.ranks.first:
-        kept = trainer.done if session.best is None else session.best.step
+        kept: Any = trainer.done if session.best is None else session.best.step
         if trainer.settings.average is None:
             run.finish(run.path(kept))
         else:
-            _finish_averaged(session, [step for step in run.checkpoints() if step][-trainer.settings.average :])
+            kept = [step for step in run.checkpoints() if step][-trainer.settings.average :]
+            _finish_averaged(session, kept)
         run.write_state(status="finished", stopped_by=result.stopped_by, steps=result.steps, finished_model=kept)
     session.ranks.wait()
     return result

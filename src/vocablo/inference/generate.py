@@ -18,12 +18,12 @@ from torch import Tensor
 
 from vocablo.base.errors import ConfigError
 from vocablo.base.random import generator
-from vocablo.contract import Fences, LeftModel, Tokens
+from vocablo.contract import LeftModel
 from vocablo.decoding.beam import Hypothesis, search
 from vocablo.decoding.rules import Rules
 from vocablo.decoding.sampling import choose
 from vocablo.decoding.settings import DecodeSettings
-from vocablo.decoding.start import after_prompts
+from vocablo.decoding.start import Ones, after_prompts
 from vocablo.decoding.text import StopStrings, TextStream
 from vocablo.inference.reading import asking, device_of, flat, prompt_ids
 from vocablo.text.tokenizer import Tokenizer
@@ -183,6 +183,7 @@ class _Writing:
         self.rules = Rules(settings, tokenizer.end_id, settings.max_tokens) if settings.constrained else None
         self.samples = [_Sample(number, tokenizer, before, settings) for number in range(settings.samples)]
         self.rows = list(self.samples)
+        self.ones = Ones()
         self.state: Any = None
         self.read = 0  # tokens that the state has read
 
@@ -209,13 +210,12 @@ class _Writing:
 
     def _logits(self) -> Float[Tensor, "B V"]:
         """Scores after the last token of each row."""
-        count = len(self.rows)
         if self.state is None:
             return self._begin()
         if self.model.context is not None and self.read == self.model.context:
             return self._again()
         ids = torch.tensor([sample.ids[-1] for sample in self.rows], device=self.device)
-        logits, self.state = self.model.extend(self._ones(ids, count), self.state)
+        logits, self.state = self.model.extend(self.ones(ids), self.state)
         self.read += 1
         return logits
 
@@ -254,13 +254,6 @@ class _Writing:
             self.rows = [self.rows[number] for number in going]
             if going:
                 self.state = self.state.select(torch.tensor(going, device=self.device))
-
-    def _ones(self, ids: Tensor, count: int) -> Tokens:
-        """One token for each row; the fences of a step are those of the step before while no row ends."""
-        if not hasattr(self, "_fences") or self._fences.count != count:
-            self._fences = Fences.of([1] * count, self.device)
-            self._zeros = torch.zeros(count, dtype=torch.long, device=self.device)
-        return Tokens(ids, self._fences, self._zeros)
 
     def _history(self) -> Tensor | None:
         if self.settings.repetition_penalty == 1:

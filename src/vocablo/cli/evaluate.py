@@ -17,7 +17,9 @@ app = typer.Typer()
 
 @app.command()
 def evaluate(
-    suite: Annotated[str, typer.Argument(help="glue, squad, ner, pos, swag, wordsim or senses.")],
+    suite: Annotated[
+        str, typer.Argument(help="glue, squad, ner, pos, swag, translation, summarization, wordsim or senses.")
+    ],
     task: Annotated[
         str | None,
         typer.Argument(help="Which task, of glue: cola, sst2, mrpc, stsb, ...; of wordsim: a part of a set's name."),

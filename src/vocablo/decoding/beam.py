@@ -363,7 +363,7 @@ class _Search:
         if empty and self.limit:
             raise ConfigError(
                 f"No text of at most {self.limit} tokens was found that these settings allow: raise max_tokens or beam, "
-                "or ask for less with include, exclude, min_tokens and no_repeat."
+                "or ask for less with include (--must), exclude (--ban), min_tokens and no_repeat."
             )
         return self.done
 

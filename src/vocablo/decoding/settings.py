@@ -69,7 +69,7 @@ class DecodeSettings(SamplingSettings):
         if len(self.prefix) > self.max_tokens:
             raise ValueError(f"prefix has {len(self.prefix)} tokens and max_tokens allows {self.max_tokens}")
         if self.include and self.beam == 1:
-            raise ValueError("include needs a beam: set beam to 2 or more")
+            raise ValueError("include (--must) needs a beam: set beam to 2 or more")
         if self.include and self.groups > 1:
             raise ValueError("include deals the beam out by what is met, groups by number: leave one of them out")
         self._constraints_agree()
@@ -82,11 +82,11 @@ class DecodeSettings(SamplingSettings):
         if needed > self.max_tokens:
             raise ValueError(f"include needs {needed} tokens and max_tokens allows {self.max_tokens}")
         for group in self.include:
-            if all(any(_within(bad, phrase) for bad in self.exclude) for phrase in group):
+            if all(any(within(bad, phrase) for bad in self.exclude) for phrase in group):
                 raise ValueError(f"include and exclude contradict each other: {list(group)} is asked for and ruled out")
             if all(_repeats(phrase, self.no_repeat) for phrase in group):
                 raise ValueError(f"include has {list(group)}, which no_repeat {self.no_repeat} rules out")
-        if any(_within(bad, self.prefix) for bad in self.exclude):
+        if any(within(bad, self.prefix) for bad in self.exclude):
             raise ValueError("prefix has what exclude rules out")
 
     @property
@@ -115,7 +115,8 @@ class DecodeSettings(SamplingSettings):
             raise ConfigError("exclude rules out the token that ends a text: use max_tokens or min_tokens instead.")
 
 
-def _within(part: Phrase, whole: Phrase) -> bool:
+def within(part: Phrase, whole: Phrase) -> bool:
+    """Whether these tokens stand in those, one behind the other."""
     return any(whole[at : at + len(part)] == part for at in range(len(whole) - len(part) + 1))
 
 

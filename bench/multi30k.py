@@ -151,7 +151,7 @@ def prepared(recipe: dict[str, Any], corpus: Corpus, seed: int) -> tuple[Any, An
 
 def measured(model: Any, task: Any, corpus: Corpus, examples: Sequence[TextExample], beam: int) -> float:
     """BLEU x 100 of what is written."""
-    found = task.predict(model, {}, examples, settings=DecodeSettings(beam=beam, max_tokens=60))
+    found = task.predict(model, {}, examples, settings=lambda _: DecodeSettings(beam=beam, max_tokens=60))
     gold = [corpus.words(str(one.label)) for one in examples]
     return 100 * bleu(gold, [corpus.words(one.output) for one in found]).value
 

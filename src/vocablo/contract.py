@@ -249,6 +249,12 @@ class SourceTargetModel(Protocol):
         """log p(ids[m] | the source and what states[at[m]] has read), in nats."""
         ...
 
+    def smoothed_log_probs(
+        self, states: Tensor, at: Int[Tensor, "M"], ids: Int[Tensor, "M"], smoothing: float
+    ) -> tuple[Float[Tensor, "M"], Float[Tensor, "M"]]:
+        """The same against targets that are smoothed, and the plain ones without a gradient: ``nn/head.smoothed_log_probs``."""
+        ...
+
     def logits(self, states: Tensor) -> Float[Tensor, "M V"]:
         """Unnormalised log-probabilities of the next target token after each given state."""
         ...

@@ -104,6 +104,44 @@ def test_constraints_are_kept(asked):
     assert "cat" not in words
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (
+            {"include": ["bread"], "exclude": ["cat", "bread"], "beam": 3},
+            "'bread' is asked for .*--must.* and ruled out",
+        ),
+        ({"include": ["bread"]}, "needs a beam"),
+        ({"prefix": "ñandú"}, "lacks a part of 'ñandú'"),
+    ],
+)
+def test_constraints_that_cant_be_kept(asked, given, says):
+    with pytest.raises(ConfigError, match=says):
+        asked.translate("el gato", **given)
+
+
+def test_a_source_is_read_once_and_said_to_be_cut_once(asked, capsys):
+    (found,) = asked.translate("gato " * 40, max_tokens=2)
+    assert found.cut
+    assert capsys.readouterr().err.count("cut off") == 1
+    assert asked.translate([]) == []
+
+
+def test_a_drawn_text_counts_its_end_and_says_why_it_stopped(asked):
+    unknown = (asked.tokenizer.unk_id,)
+    drawn = asked.generate("el gato", samples=30, max_tokens=50, exclude=[unknown])
+    for one in drawn:
+        ended = one.finished_by == "end"
+        assert one.best[0].tokens == len(one.output.split()) + ended
+        assert ended or (one.finished_by == "context" and one.best[0].tokens == 12)
+    (longest,) = asked.generate("el gato", samples=1, min_tokens=12, exclude=[unknown], max_tokens=50)
+    assert longest.finished_by == "context"
+    (cut,) = asked.generate("el gato", samples=1, min_tokens=3, exclude=[unknown], max_tokens=3)
+    assert cut.finished_by == "max_tokens"
+    with pytest.raises(ConfigError, match="Only one sample can be streamed; samples is 2"):
+        next(asked.stream("el gato", samples=2))
+
+
 def test_attention_is_what_the_taps_recorded_of_the_decoders_layers(asked):
     found = asked.attend("el gato come", "the cat")
     assert found.looked is not None
@@ -141,6 +179,11 @@ def test_the_command_line(folder, tmp_path):
     refused(vocablo("translate", "pan", *model, "--beam", "99"), "wider than the vocabulary")
     texts.write_text("el gato\n\npan\n", encoding="utf-8")
     refused(vocablo("translate", str(texts), *model), "Line 2 is empty")
+    texts.write_text("", encoding="utf-8")
+    refused(vocablo("translate", str(texts), *model), "texts is empty: there is nothing to read")
+    refused(vocablo("translate", "-", *model, stdin=""), "Standard input is empty")
+    streamed = vocablo("generate", "el gato", *model, "--greedy", "--max-tokens", "3").out
+    assert not streamed.startswith("el gato")
 
 
 def test_a_model_that_says_no_start_isnt_opened(tmp_path):

@@ -147,6 +147,8 @@ def generate(
     json: Json = False,
 ) -> None:
     """Continue a text until its end, streaming."""
+    from vocablo import api
+
     loaded = _asked(model, dtype, interpolate, weight)
     written = loaded.generate  # refused here by a model that writes nothing
     options = dict(
@@ -157,7 +159,8 @@ def generate(
     )  # fmt: skip
     if samples == 1 and beam == 1 and n_best == 1 and not json:
         pieces = loaded.stream(prompt, **options)
-        typer.echo(prompt, nl=False)
+        if not isinstance(loaded, api.WritingModel):  # whose text isn't the prompt's
+            typer.echo(prompt, nl=False)
         for piece in pieces:
             typer.echo(piece, nl=False)
             sys.stdout.flush()

@@ -29,7 +29,9 @@ Coverage = Annotated[
     float | None, typer.Option(help="Reward attention to all of the source, as GNMT does. [default: 0]")
 ]
 MinTokens = Annotated[int | None, typer.Option(help="Don't end before so many tokens.")]
-MaxTokens = Annotated[int | None, typer.Option(help="Stop after so many. [default: twice the source's and 20 more]")]
+MaxTokens = Annotated[
+    int | None, typer.Option(help="Stop after so many. [default: twice the longest source's and 20 more]")
+]
 NoRepeat = Annotated[int | None, typer.Option(help="No sequence of so many tokens twice.")]
 Prefix = Annotated[str | None, typer.Option(help="What the text begins with.")]
 Must = Annotated[list[str] | None, typer.Option(help="--beam: words or phrases that the text must have.")]
@@ -121,6 +123,8 @@ def _lines(texts: list[str], encoding: str) -> list[str]:
         lines = list(read_lines(texts[0], encoding=encoding))
     else:
         return texts
+    if not lines:
+        raise ConfigError(f"{'Standard input' if texts == ['-'] else texts[0]} is empty: there is nothing to read.")
     if empty := [number for number, line in enumerate(lines, 1) if not line.strip()]:
         raise ConfigError(f"Line {empty[0]} is empty: there is nothing to read. Fill it, or take it out.")
     return lines

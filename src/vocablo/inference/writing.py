@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,10 @@ class WritingModel(Asked):
 
     def stream(self, prompt: str, **settings: Any) -> Iterator[str]:
         """One text, piece by piece, each token drawn as the sampling settings say (greedy: the most probable one)."""
-        seed = int(settings.pop("seed", 0))
+        seed, samples = int(settings.pop("seed", 0)), int(settings.pop("samples", 1))
+        if samples != 1:
+            raise ConfigError(f"Only one sample can be streamed; samples is {samples}.")
         source = self._sources([prompt])[0]
-        settings.pop("samples", None)
         chosen = self._settings(settings, len(source))
         if chosen.searches:
             raise ConfigError(f"A text is known only when the search ends: beam {chosen.beam} can't be streamed.")
@@ -127,16 +129,12 @@ class WritingModel(Asked):
         heads: Sequence[int] | None = None,
     ) -> Attention:
         """Which source tokens each target token was written from; ``second`` is the target (None: what the model writes)."""
-        room = self.task.reader.target_room
-        fits = (
-            {}
-            if room is None
-            else {"max_tokens": min(room, self.task.decoding(len(self._sources([text])[0])).max_tokens)}
-        )
+        room, read = self.task.reader.target_room, self._sources([text])
+        fits = {} if room is None else {"max_tokens": min(room, self.task.decoding(len(read[0])).max_tokens)}
         target = self._write([text], fits)[0].output if second is None else second
         row = self._targets([target])[0]
         device, start = device_of(self.model), len(self.task.reader.start)
-        tokens, source = Tokens.of([row[:-1]], device), Tokens.of(self._sources([text]), device)
+        tokens, source = Tokens.of([row[:-1]], device), Tokens.of(read, device)
         found = looking.attend_across(self.model, self.tokenizer, tokens, source, layers=layers, heads=heads)
         written = looking.spelled(self.tokenizer, row[start:])
         return replace(found, tokens=written, weights=found.weights[:, :, start - 1 :])
@@ -158,9 +156,8 @@ class WritingModel(Asked):
 
     def _write(self, texts: str | Sequence[str], given: dict[str, Any]) -> list[Any]:
         examples = examples_of(texts, None)
-        longest = max(map(len, self._sources([example.text for example in examples])))
-        settings = self._settings(given, longest)
         with Progress("write", len(examples), "texts", quiet=len(examples) < 100) as progress:
+            settings = partial(self._settings, given)
             return self.task.predict(self.model, self.heads, examples, progress.advance, settings)
 
     def _settings(self, given: dict[str, Any], longest: int) -> DecodeSettings:
@@ -193,10 +190,10 @@ class WritingModel(Asked):
         output = self.tokenizer.decode(ids[before:], skip_special=True).strip()
         ended = len(ids) < limit
         row: list[int] = [*self.model.start, *ids, *([self.task.reader.end] if ended else ())]
-        log_prob, why = sum(self._log_probs([source], [row])[0]), "end" if ended else "max_tokens"
-        return Written(
-            str(number), text, output, log_prob, why, False, (Candidate(output, log_prob, log_prob, len(ids)),)
-        )
+        log_prob = sum(self._log_probs([source], [row])[0])
+        why = "end" if ended else "max_tokens" if limit == settings.max_tokens else "context"
+        candidate = Candidate(output, log_prob, log_prob, len(ids) + ended)
+        return Written(str(number), text, output, log_prob, why, False, (candidate,))
 
     def _drawn(self, source: list[int], settings: DecodeSettings, draws: Any) -> Iterator[int]:
         device, ones = device_of(self.model), Ones()
@@ -209,11 +206,14 @@ class WritingModel(Asked):
                 if step < len(settings.prefix):
                     chosen = torch.tensor(settings.prefix[step : step + 1], device=device)
                 else:
-                    scores = logits if rules is None else rules.edit(logits, history, step)
+                    scores = logits.float()
+                    scores = scores if rules is None else rules.edit(scores, history, step)
                     chosen = choose(scores, history, settings, torch.from_numpy(draws.random(1)).to(device))
                 if int(chosen) == self.tokenizer.end_id:
                     return
                 yield int(chosen)
+                if step + 1 == limit:
+                    return
                 history = torch.cat([history, chosen[:, None]], 1)
                 logits, state = start.extend(ones(chosen), state)
 

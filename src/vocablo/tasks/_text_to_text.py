@@ -8,14 +8,14 @@ summed over the tokens of a target and its end (Vaswani et al. 2017, 5.4). The p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from vocablo.base import files
 from vocablo.base.config import Settings
@@ -210,7 +210,8 @@ class Task:
         hidden, target = model(batch.tokens, batch.source), batch.targets[NLL]
         if not self.settings.smoothing:
             return {NLL: Term(-model.target_log_probs(hidden.states, target.at, target.value).sum(), target.count)}
-        smoothed, plain = _smoothed(model, hidden.states, target.at, target.value, self.settings.smoothing)
+        smoothing = self.settings.smoothing
+        smoothed, plain = model.smoothed_log_probs(hidden.states, target.at, target.value, smoothing)
         learns = torch.is_grad_enabled()
         return {
             SMOOTHED: Term(-smoothed.sum(), target.count, weight=float(learns)),
@@ -223,16 +224,19 @@ class Task:
         heads: Heads,
         examples: Sequence[TextExample],
         advance: Advance | None = None,
-        settings: DecodeSettings | None = None,
+        settings: Callable[[int], DecodeSettings] | None = None,
     ) -> list[Written]:
-        """What is written from each example; ``settings`` None: as the task's own say."""
+        """What is written from each example, as ``settings`` of the longest source's tokens say; None: the task's own."""
+        if not examples:
+            return []
         encoded = self.encode(examples, "the texts")
         sources = [
             encoded.ids[begin:end].tolist() for begin, end in zip(encoded.starts, encoded.starts[1:], strict=False)
         ]
         tokenizer, found = self.reader.tokenizer, [None] * len(examples)
         with _task.asking(model):
-            for places, batch in written(model, tokenizer, sources, settings or self.decoding(max(map(len, sources)))):
+            how = (settings or self.decoding)(max(map(len, sources)))
+            for places, batch in written(model, tokenizer, sources, how):
                 for place, hypotheses in zip(places, batch, strict=True):
                     found[place] = hypotheses  # type: ignore[call-overload]
                 if advance is not None:
@@ -278,12 +282,3 @@ class Task:
 
     def told(self) -> dict[str, Any]:
         return _task.told(self, self.NAME)
-
-
-def _smoothed(model: Any, states: Tensor, at: Tensor, ids: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-    """As ``nn/head.smoothed_log_probs``; of a family that hasn't its own way, from all logits at once."""
-    if hasattr(model, "smoothed_log_probs"):
-        return model.smoothed_log_probs(states, at, ids, smoothing)
-    logs = _task.full(model.logits(states.index_select(0, at))).log_softmax(1)
-    plain = logs.gather(1, ids[:, None]).squeeze(1)
-    return (1 - smoothing) * plain + smoothing * logs.mean(1), plain.detach()

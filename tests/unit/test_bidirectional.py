@@ -72,7 +72,7 @@ def test_every_token_is_told_once_from_each_side(material, order, context) -> No
                 np.add.at(counts[name], target.value.numpy(), 1)
                 assert target.count == len(target.value)
     expected = np.bincount(store.tokens, minlength=tokenizer.size)
-    rows = made._rows
+    rows = made.count
     for name in made.names:
         words = counts[name].copy()
         if order == "shuffled":  # boundaries of the stream are in it as well

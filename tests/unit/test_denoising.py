@@ -87,8 +87,8 @@ def restored(source, target, sentinels):
 
 
 def texts_of(cut):
-    starts, lengths = cut.cut(cut.store, 0)
-    return sorted(cut.store.tokens[a : a + n].tolist() for a, n in zip(starts, lengths, strict=True))
+    found = cut.cut(cut.store, 0)
+    return sorted(cut.store.tokens[a : a + n].tolist() for a, n in zip(found.starts, found.lengths, strict=True))
 
 
 @pytest.mark.parametrize("order", ["documents", "sentences"])

@@ -44,19 +44,34 @@ def ceil(amount: int, size: int) -> int:
     return -(-amount // size)
 
 
-def windows(total: int, size: int, offset: int) -> tuple[Ints, Ints]:
-    """The ring of ``total`` tokens cut from ``offset`` on: starts and lengths, all ``size`` but for the last."""
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """B rows: where in the ring each begins, and how many tokens it has."""
+
+    starts: Ints
+    lengths: Ints
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def take(self, at: Ints | slice) -> Spans:
+        """Some of the rows, in that order."""
+        return Spans(self.starts[at], self.lengths[at])
+
+
+def windows(total: int, size: int, offset: int) -> Spans:
+    """The ring of ``total`` tokens cut from ``offset`` on; all rows have ``size`` tokens but for the last."""
     starts = np.arange(0, total, size, dtype=np.int64)
-    return starts + offset, np.minimum(size, total - starts)
+    return Spans(starts + offset, np.minimum(size, total - starts))
 
 
-def pieces(starts: Ints, stops: Ints, size: int) -> tuple[Ints, Ints]:
+def pieces(starts: Ints, stops: Ints, size: int) -> Spans:
     """Spans of the stream, each cut into pieces of at most ``size``; empty spans have none."""
     starts, stops = np.asarray(starts, dtype=np.int64), np.asarray(stops, dtype=np.int64)
     parts = -(-(stops - starts) // size)
     number = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
     begin = np.repeat(starts, parts) + number * size
-    return begin, np.minimum(size, np.repeat(stops, parts) - begin)
+    return Spans(begin, np.minimum(size, np.repeat(stops, parts) - begin))
 
 
 @dataclass(frozen=True, slots=True)

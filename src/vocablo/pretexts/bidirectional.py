@@ -5,13 +5,7 @@ T cuts sequences from a store and puts the boundary before and behind each; L is
     - sum_t log p(w_t | w_1 .. w_(t-1))  - sum_t log p(w_t | w_(t+1) .. w_T)
 
 The forward sum tells the words and the boundary behind them, the backward sum the words and the boundary before them: both
-have as many targets. ``order`` says how sequences are cut:
-
-* ``sentences``: each sentence is one, cut where it is longer than ``context``;
-* ``documents``: each document;
-* ``shuffled``: blocks of the stream, from a new offset each epoch.
-
-Where something is cut, the pieces have boundaries as well.
+have as many targets. ``_blocks`` says how sequences are cut; where a document or a sentence is, its pieces have boundaries too.
 """
 
 from __future__ import annotations
@@ -28,7 +22,8 @@ from vocablo.base.errors import ConfigError, DataError
 from vocablo.contract import Batch, Target, Term, TwoWayModel
 from vocablo.pretexts import _rows as rows
 from vocablo.pretexts._blocks import BlockPretext
-from vocablo.pretexts._rows import Ints, MarkedStream
+from vocablo.pretexts._pretext import untold
+from vocablo.pretexts._rows import MarkedStream, Spans
 from vocablo.text.templates import Template
 from vocablo.text.tokenizer import Tokenizer
 
@@ -37,7 +32,7 @@ PRETEXTS = {"bidirectional": "predict each token from those before it, and from 
 
 
 class Config(Settings):
-    """How sequences are cut: see the module's docstring."""
+    """How sequences are cut (``_blocks``)."""
 
     name: Literal["bidirectional"] = "bidirectional"
     order: Literal["sentences", "documents", "shuffled"] = "sentences"
@@ -74,8 +69,7 @@ class Pretext(BlockPretext):
         for name in self.names:
             target = batch.targets[name]
             log_probs = model.target_log_probs(states, target.at, target.value, name)
-            total = -log_probs.to(torch.promote_types(log_probs.dtype, torch.float32)).sum()
-            found[name] = Term(total, target.count)
+            found[name] = untold(log_probs, target.count)
         return found, None
 
     def attach(self, model: Any, heads: Mapping[str, nn.Module]) -> None:
@@ -104,11 +98,10 @@ class Pretext(BlockPretext):
                 "raise model.head.words, or take a tokenizer of words."
             )
 
-    def make(
-        self, store: MarkedStream, starts: Ints, lengths: Ints, share: slice, seed: int, *stream: int | str
-    ) -> Batch:
+    def make(self, store: MarkedStream, found: Spans, share: slice, seed: int, *stream: int | str) -> Batch:
         """Rows between boundaries; nothing is drawn."""
-        flat = rows.framed(store, self.frame, (starts[share], lengths[share]))
+        one = found.take(share)
+        flat = rows.framed(store, self.frame, (one.starts, one.lengths))
         ids = flat.ids
         inner = np.ones(len(ids), dtype=bool)
         inner[flat.starts] = False

@@ -18,20 +18,19 @@ Three orders cut the ring differently:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
 
 from vocablo.base.config import Settings
 from vocablo.base.errors import ConfigError, DataError
 from vocablo.base.random import generator
 from vocablo.contract import Batch, Fences, LeftModel, Target, Term, Tokens
-from vocablo.data.order import shuffled
 from vocablo.pretexts import _rows as rows
-from vocablo.pretexts._rows import Ints, Stream
+from vocablo.pretexts._pretext import StorePretext, untold
+from vocablo.pretexts._rows import Spans, Stream
 
 READS = ("left",)
 PRETEXTS = {"causal": "predict each token from those before it"}
@@ -44,12 +43,11 @@ class Config(Settings):
     order: Literal["shuffled", "carried", "documents"] = "shuffled"
 
 
-class Pretext:
-    """Batches of one store for one run, and their loss.
+class Pretext(StorePretext):
+    """Batches of one store for one run, and their loss; see ``_pretext.StorePretext``.
 
-    ``batch`` is the number of sequences of an optimizer step over all ranks, ``micro`` how many of them go through the
-    model at once, ``context`` the longest sequence in tokens. Every pretext is given the ``tokenizer``; this one needs
-    nothing of it. Raises DataError when the text is shorter than ``context``.
+    Every pretext is given the ``tokenizer``; this one needs nothing of it. Raises DataError when the text is shorter than
+    ``context``.
     """
 
     names: tuple[str, ...] = ("causal",)
@@ -66,10 +64,7 @@ class Pretext:
         context: int,
         tokenizer: Any = None,
     ) -> None:
-        if min(batch, context, micro or 1) < 1:
-            raise ConfigError(f"batch, micro and context are at least 1; got {batch}, {micro} and {context}.")
-        self.store, self.settings, self.seed = store, settings, seed
-        self.batch, self.micro, self.context = batch, micro or batch, context
+        super().__init__(store, settings, seed=seed, batch=batch, micro=micro, context=context)
         self.tokens = len(store.tokens)
         if not self.tokens:
             raise DataError("The store has no tokens: give some text.")
@@ -83,41 +78,40 @@ class Pretext:
                 f"{batch} parallel streams of at least {context} tokens need {batch * context} tokens, and the text has "
                 f"{self.tokens}: give more text, or a smaller batch or context."
             )
-        self._fixed = (
-            rows.pieces(store.documents[:-1], store.documents[1:], context) if settings.order == "documents" else None
-        )
-        self._epoch: tuple[int, Ints, Ints] | None = None
+        self._fixed = self._cut(store, 0) if settings.order == "documents" else None
+        self.count = rows.ceil(self.tokens, context) if self._fixed is None else len(self._fixed)
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in which every token is a target once."""
         if self.settings.order == "carried":
             return rows.ceil(self.tokens // self.batch, self.context)
-        count = rows.ceil(self.tokens, self.context) if self._fixed is None else len(self._fixed[0])
-        return rows.ceil(count, self.batch)
+        return super().steps_per_epoch
 
     def continues(self, step: int) -> bool:
         """Whether the state that the previous step ended with goes into this one (steps count from 0)."""
         return self.settings.order == "carried" and step % self.steps_per_epoch != 0
 
-    def micro_batches(self, step: int, rank: int = 0, world: int = 1) -> list[Batch]:
-        """The part of optimizer step ``step`` (from 0) that ``rank`` works on: a pure function of the arguments.
+    def of_step(self, epoch: int, index: int) -> Spans:
+        """The sequences of an optimizer step; of ``carried``, what follows in each stream."""
+        if self.settings.order == "carried":
+            return _streams(self.tokens, self.batch, self.context, index)
+        return super().of_step(epoch, index)
 
-        The sequences of the step are the same for every ``micro`` and ``world``; ranks get equal shares of them, up to
-        one sequence, and a rank may get none at the end of an epoch.
-        """
-        epoch, index = divmod(step, self.steps_per_epoch)
-        starts, lengths = self._rows(epoch, index)
-        shares = rows.shares(len(starts), self.micro, rank, world)
-        return [_batch(self.store, starts[share], lengths[share]) for share in shares]
+    def drawn(self, epoch: int) -> Spans:
+        """The sequences of an epoch, as they lie in the text."""
+        return self._fixed or self._cut(self.store, int(generator(self.seed, "offset", epoch).integers(self.context)))
+
+    def held_out(self, store: Stream) -> Spans:
+        """Those of another store."""
+        return self._cut(store, 0)
 
     def terms(self, model: LeftModel, batch: Batch, state: Any) -> tuple[dict[str, Term], Any]:
         """The summed negative log-probability in nats, and the state to carry on with (None unless ``carried``)."""
         hidden = model(batch.tokens, state=state)  # type: ignore[operator]
         target = batch.targets["causal"]
         log_probs = model.target_log_probs(hidden.states, target.at, target.value)
-        term = Term(-log_probs.to(torch.promote_types(log_probs.dtype, torch.float32)).sum(), target.count)
-        return {"causal": term}, hidden.state if self.settings.order == "carried" else None
+        return {"causal": untold(log_probs, target.count)}, hidden.state if self.settings.order == "carried" else None
 
     def validation(self, store: Stream, rank: int = 0, world: int = 1, batches: int | None = None) -> Iterator[Batch]:
         """Every token of a held-out store as a target exactly once, in the order ``settings`` names, unshuffled.
@@ -126,31 +120,14 @@ class Pretext:
         state is carried); the loss is then an estimate. In ``carried`` order each of ``batch`` streams starts from the
         zero state and the state that ``terms`` returns goes into the next batch.
         """
-        if self.settings.order == "carried":
-            streams = min(self.batch, len(store.tokens))
-            mine = np.array_split(np.arange(streams), world)[rank]
-            steps = rows.ceil(len(store.tokens) // streams, self.context) if len(mine) else 0
-            for index in range(steps if batches is None else min(steps, batches)):
-                starts, lengths = _stream_rows(len(store.tokens), streams, self.context, index)
-                yield _batch(store, starts[mine], lengths[mine])
+        if self.settings.order != "carried":
+            yield from super().validation(store, rank, world, batches)
             return
-        if self.settings.order == "documents":
-            starts, lengths = rows.pieces(store.documents[:-1], store.documents[1:], self.context)
-        else:
-            starts, lengths = rows.windows(len(store.tokens), self.context, 0)
-        for share in rows.spread(len(starts), self.micro, rank, world, batches):
-            yield _batch(store, starts[share], lengths[share])
-
-    def attach(self, model: Any, heads: Mapping[str, nn.Module]) -> None:
-        """Make the modules of the loss for a model: none."""
-
-    def modules(self) -> nn.ModuleDict | None:
-        """Modules of the loss itself: none."""
-        return None
-
-    def plateau(self) -> tuple[str, float] | None:
-        """Where the loss may stay without anything learnt of context: not known to happen here."""
-        return None
+        streams = min(self.batch, len(store.tokens))
+        mine = np.array_split(np.arange(streams), world)[rank]
+        steps = rows.ceil(len(store.tokens) // streams, self.context) if len(mine) else 0
+        for index in range(steps if batches is None else min(steps, batches)):
+            yield _batch(store, _streams(len(store.tokens), streams, self.context, index).take(mine))
 
     def check(self, model: LeftModel) -> None:
         """Raise before training starts what would go wrong in it: wrong family, context too long, ids out of range."""
@@ -169,42 +146,29 @@ class Pretext:
                 "the store was made with another tokenizer."
             )
 
-    def fingerprint(self) -> dict[str, Any]:
-        """What decides the sequence of batches; a resumed run must have the same."""
-        return {
-            "pretext": "causal",
-            **self.settings.model_dump(),
-            "context": self.context,
-            "batch": self.batch,
-            "micro": self.micro,
-            "seed": self.seed,
-            "tokens": self.tokens,
-            "tokens_crc32": rows.crc32(self.store.tokens),
-        }
+    def make(self, store: Stream, found: Spans, share: slice, seed: int, *stream: int | str) -> Batch:
+        """Sequences and the tokens that follow; nothing is drawn."""
+        return _batch(store, found.take(share))
 
-    def _rows(self, epoch: int, index: int) -> tuple[Ints, Ints]:
-        """Starts and lengths of the sequences of one optimizer step."""
-        if self.settings.order == "carried":
-            return _stream_rows(self.tokens, self.batch, self.context, index)
-        if self._epoch is None or self._epoch[0] != epoch:
-            offset = int(generator(self.seed, "offset", epoch).integers(self.context))
-            fixed = self._fixed or rows.windows(self.tokens, self.context, offset)
-            order = shuffled(len(fixed[0]), self.seed, epoch)
-            self._epoch = (epoch, fixed[0][order], fixed[1][order])
-        here = slice(index * self.batch, (index + 1) * self.batch)
-        return self._epoch[1][here], self._epoch[2][here]
+    def _cut(self, store: Stream, offset: int) -> Spans:
+        """All sequences of a store; ``offset`` moves the cuts of windows."""
+        if self.settings.order == "documents":
+            return rows.pieces(store.documents[:-1], store.documents[1:], self.context)
+        return rows.windows(len(store.tokens), self.context, offset)
 
 
-def _stream_rows(total: int, streams: int, context: int, index: int) -> tuple[Ints, Ints]:
+def _streams(total: int, streams: int, context: int, index: int) -> Spans:
+    """What step ``index`` of an epoch reads of each of parallel streams."""
     size, longer = divmod(total, streams)
     stream = np.arange(streams, dtype=np.int64)
     starts = stream * size + np.minimum(stream, longer) + index * context
     if index < rows.ceil(size, context) - 1:
-        return starts, np.full(streams, context, dtype=np.int64)
-    return starts, size + (stream < longer) - index * context
+        return Spans(starts, np.full(streams, context, dtype=np.int64))
+    return Spans(starts, size + (stream < longer) - index * context)
 
 
-def _batch(store: Stream, starts: Ints, lengths: Ints) -> Batch:
+def _batch(store: Stream, found: Spans) -> Batch:
+    starts, lengths = found.starts, found.lengths
     ends = np.cumsum(lengths)
     positions = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
     at = (np.repeat(starts, lengths) + positions) % len(store.tokens)

@@ -38,7 +38,8 @@ from vocablo.data.workers import SENTENCE
 from vocablo.pretexts import _noise as noise
 from vocablo.pretexts._blocks import BlockPretext
 from vocablo.pretexts._noise import Draws
-from vocablo.pretexts._rows import Ints, MarkedStream
+from vocablo.pretexts._pretext import untold
+from vocablo.pretexts._rows import Ints, MarkedStream, Spans
 from vocablo.text.specials import SENTINEL
 from vocablo.text.templates import Template
 from vocablo.text.tokenizer import Tokenizer
@@ -124,8 +125,7 @@ class Pretext(BlockPretext):
         hidden = model(batch.tokens, batch.source)  # type: ignore[operator]
         target = batch.targets[name]
         log_probs = model.target_log_probs(hidden.states, target.at, target.value)
-        total = -log_probs.to(torch.promote_types(log_probs.dtype, torch.float32)).sum()
-        return {name: Term(total, target.count)}, None
+        return {name: untold(log_probs, target.count)}, None
 
     def attach(self, model: Any, heads: Mapping[str, nn.Module]) -> None:
         """Take the ids that the model's targets begin with. The loss has no modules."""
@@ -158,13 +158,11 @@ class Pretext(BlockPretext):
                 "belong together."
             )
 
-    def make(
-        self, store: MarkedStream, starts: Ints, lengths: Ints, share: slice, seed: int, *stream: int | str
-    ) -> Batch:
+    def make(self, store: MarkedStream, found: Spans, share: slice, seed: int, *stream: int | str) -> Batch:
         """Noised rows as sources, and what is to be told of each."""
-        sources, targets = [], []
+        sources, targets, one = [], [], found.take(share)
         first, (before, behind) = share.start or 0, (np.array(ids, dtype=np.int64) for ids in self.frame.specials)
-        for place, (start, length) in enumerate(zip(starts[share], lengths[share], strict=True), first):
+        for place, (start, length) in enumerate(zip(one.starts, one.lengths, strict=True), first):
             at = np.arange(start, start + length) % len(store.tokens)
             opens = np.flatnonzero(store.marks[at] & SENTENCE)
             source, target = self.noised(generator(seed, *stream, place), store.tokens[at].astype(np.int64), opens)
@@ -233,14 +231,14 @@ class Pretext(BlockPretext):
 
     def _tokens(self) -> int:
         """What an epoch reads of sources and targets, as expected of noise that is drawn."""
-        own, text = self.settings, self.tokens - self._rows * self.around
+        own, text = self.settings, self.tokens - self.count * self.around
         if own.name == "span_corruption":
-            told = text * (1 + 2 * own.corrupt / own.mean_span) + self._rows
+            told = text * (1 + 2 * own.corrupt / own.mean_span) + self.count
         elif own.name == "prefix":
             told = text
         else:
             told = text * (1 + (1 - own.delete) * (1 - own.infill + own.infill / own.mean_span))
-        return round(told) + self._rows * (self.around + len(self.start))
+        return round(told) + self.count * (self.around + len(self.start))
 
 
 def _batch(sources: Sequence[Ints], targets: Sequence[Ints], start: int, name: str) -> Batch:

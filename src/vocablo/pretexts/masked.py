@@ -18,7 +18,8 @@ from vocablo.pretexts import _rows as rows
 from vocablo.pretexts._blocks import BlockPretext
 from vocablo.pretexts._both import check
 from vocablo.pretexts._masking import Masking, MaskSettings
-from vocablo.pretexts._rows import Ints, MarkedStream
+from vocablo.pretexts._pretext import untold
+from vocablo.pretexts._rows import MarkedStream, Spans
 from vocablo.text.templates import Template
 from vocablo.text.tokenizer import Tokenizer
 
@@ -63,8 +64,7 @@ class Pretext(BlockPretext):
         hidden = model(batch.tokens)  # type: ignore[operator]
         target = batch.targets["masked"]
         log_probs = model.target_log_probs(hidden.states, target.at, target.value)
-        total = -log_probs.to(torch.promote_types(log_probs.dtype, torch.float32)).sum()
-        return {"masked": Term(total, target.count)}, None
+        return {"masked": untold(log_probs, target.count)}, None
 
     def check(self, model: BothModel) -> None:
         """Raise before training starts what would go wrong in it."""
@@ -75,12 +75,11 @@ class Pretext(BlockPretext):
         """The term whose loss may stay where nothing of context is learnt, and where that is, in nats."""
         return "masked", self.masking.blind_loss(self.store.tokens)
 
-    def make(
-        self, store: MarkedStream, starts: Ints, lengths: Ints, share: slice, seed: int, *stream: int | str
-    ) -> Batch:
+    def make(self, store: MarkedStream, found: Spans, share: slice, seed: int, *stream: int | str) -> Batch:
         """Rows with their special tokens, and what of them is hidden."""
-        flat = rows.framed(store, self.frame, (starts[share], lengths[share]))
-        first = int(lengths[: share.start].sum()) + share.start * self.frame.special_count
+        one = found.take(share)
+        flat = rows.framed(store, self.frame, (one.starts, one.lengths))
+        first = int(found.lengths[: share.start].sum()) + share.start * self.frame.special_count
         masked = self.masking(flat, first, seed, *stream)
         target = Target(torch.from_numpy(masked.at), torch.from_numpy(masked.value), len(masked.at))
         return Batch(flat.tokens(masked.ids), {"masked": target})

@@ -84,6 +84,8 @@ def test_options_with_many_values(given, read):
         ("pretrain gpt --steps abc", ["--steps", "integer"]),
         ("corpus --sentences -4", ["--sentences", "1"]),
         ("corpus --sentences 3 --out hollow", ["hollow", "directory"]),
+        ("corpus --reviews 3 --pairs 3", ["--reviews and --pairs"]),
+        ("evaluate senses -m nowhere --language es", ["--language doesn't go with senses"]),
         ("recipe show gtp", ["gtp", "'gpt'"]),
         ("tokenizer show hollow", ["hollow", "tokenizer.json"]),
         ("tokenizer train --text text.txt --out tk --kind bep", ["bep", "'bpe'"]),

@@ -75,14 +75,14 @@ def evaluate(
             "What is to be measured? A model on a set (--model FOLDER --data DIR), or a file of predictions "
             "(--predictions FILE --gold FILE); one of the two."
         )
+    others = {
+        "--predictions": predictions, "--gold": gold, "--out": out, "--against": against, "--language": language,
+        "--no-answer": no_answer, "--threshold": threshold, "--strict": strict or None, "--column": column,
+    }  # fmt: skip
     if suite == "wordsim":
-        return _wordsim(
-            model, data, task, seed, json, {"--predictions": predictions, "--out": out, "--against": against}
-        )
+        return _wordsim(model, data, task, seed, json, others)
     if suite == "senses":
-        return _senses(
-            model, data, json, {"the argument": task, "--predictions": predictions, "--out": out, "--against": against}
-        )
+        return _senses(model, data, json, {"the argument": task, **others})
     options: dict[str, Any] = {
         "task": task,
         "language": language,

@@ -60,7 +60,7 @@ def demo(
 
 @app.command()
 def corpus(
-    sentences: Annotated[int, typer.Option(min=1, help="How many sentences.")] = 10000,
+    sentences: Annotated[int | None, typer.Option(min=1, help="How many sentences. [default: 10000]")] = None,
     seed: Annotated[int, typer.Option(help="Seed: sentence i of a seed is always the same.")] = 0,
     out: Annotated[Path | None, typer.Option(help="A file, one sentence a line. [default: standard output]")] = None,
     reviews: Annotated[
@@ -78,12 +78,16 @@ def corpus(
     from vocablo.base import files
     from vocablo.data.grammar import Grammar
 
+    given = {"--sentences": sentences, "--reviews": reviews, "--pairs": pairs, "--matches": matches}
+    if len(several := [name for name, count in given.items() if count is not None]) > 1:
+        raise ConfigError(f"{' and '.join(several)} can't be used together: a file has one kind of text.")
     if reviews is not None:
         return _reviews(reviews, seed, out)
     if pairs is not None:
         return _pairs(pairs, seed, out)
     if matches is not None:
         return _pairs(matches, seed, out, "match_pairs")
+    sentences = sentences or 10000
     lines = islice(Grammar().text(seed, sentences), sentences)
     if out is None:
         for line in lines:

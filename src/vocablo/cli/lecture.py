@@ -19,7 +19,9 @@ NAMES = "; ".join(f"{name}: {registry.constant(ROOM, name, 'ABOUT')}" for name i
 @app.command()
 def claim(
     name: Annotated[str, typer.Argument(help=NAMES)],
-    html: Annotated[Path | None, typer.Option(help="Also draw table and curves into this HTML file.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Also draw table and curves into this HTML file.")
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(min=10, help="Training steps of each variant. [default: its own]")
     ] = None,

@@ -343,8 +343,10 @@ def train_and_compare(
     ``equal`` is (tokens, flops or minutes; how much). ``models`` are ready ones that are compared too. What is finished
     in ``out`` isn't trained again: see ``evaluation.equal``.
     """
-    held = comparing.Held(_listed(held_out), documents, column, encoding)
-    comparing.check_models(models)
+    held, how = comparing.Held(_listed(held_out), documents, column, encoding), comparing.How(stride, variant, quiet)
+    ready = [str(one) for one in models]
+    comparing.check_models(ready)
+    comparing.opened(ready, list(held.read()), load, how)
     place = None if tokenizer is None else str(tokenizer)
     learnt = comparing.Held(_listed(text), documents, column, encoding)
     terms = contests.Terms(*equal)
@@ -353,8 +355,8 @@ def train_and_compare(
     )
     entrants = contests.train(contest)
     runs = {one.name: [str(folder) for folder in one.folders] for one in entrants}
-    all_models = [*(folder for folders in runs.values() for folder in folders), *models]
-    found = comparing.compare(all_models, held, load, comparing.How(stride, variant, quiet))
+    all_models = [*(folder for folders in runs.values() for folder in folders), *ready]
+    found = comparing.compare(all_models, held, load, how)
     return dataclasses.replace(found, equal=str(terms), spreads=comparing.spread(found, runs))
 
 

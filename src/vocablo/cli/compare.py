@@ -48,7 +48,9 @@ def compare(
     tokenizer: Annotated[
         str | None, typer.Option(help="--train: a ready tokenizer's folder. [default: train one from the text]")
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Also draw tables and plots into this HTML file.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Also draw tables and plots into this HTML file.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Any set of models on one held-out text: perplexity, bits per byte, size, training cost and speed in one table."""

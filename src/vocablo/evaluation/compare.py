@@ -20,7 +20,7 @@ from typing import Any
 
 from vocablo import checkpoint
 from vocablo.base import registry
-from vocablo.base.errors import ConfigError, nearest
+from vocablo.base.errors import ConfigError, DataError, nearest
 from vocablo.base.progress import tell
 from vocablo.data.readers import read_documents
 from vocablo.evaluation.scorers import SCORERS, Scorer
@@ -57,11 +57,20 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """``stride`` of the windows of texts over a model's context, ``variant`` of pseudo-log-likelihood (``inference.pseudo``)."""
+    """``stride`` of the windows of texts over a model's context, ``variant`` of pseudo-log-likelihood (``inference.pseudo``).
+
+    Raises ConfigError for a stride below 1 or a variant that doesn't exist.
+    """
 
     stride: int | None = None
     variant: str = "token"
     quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.stride is not None and self.stride < 1:
+            raise ConfigError(f"--stride is at least 1; got {self.stride}.")
+        if self.variant not in VARIANTS:
+            raise ConfigError(f"There is no variant {self.variant!r}{nearest(self.variant, VARIANTS)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +145,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class Entry:
     """A model that was opened: ``asked`` is None when it can't be asked anything, for the reason ``absent``."""
 
     model: str
@@ -156,19 +165,31 @@ def compare(models: Sequence[str | Path], held: Held, load: Load, how: How | Non
     names = [str(one) for one in models]
     if not names:
         raise ConfigError("Which models? Name folders, .arpa files or hub names.")
-    if how.variant not in VARIANTS:
-        raise ConfigError(f"There is no variant {how.variant!r}{nearest(how.variant, VARIANTS)}")
     check_models(names)
     texts = list(held.read(how.quiet))
-    entries = [_open(name, label, load) for name, label in zip(names, _labels(names), strict=True)]
+    entries = opened(names, texts, load, how)
     if all(one.scorer is None for one in entries):
         reasons = "; ".join(f"{one.name} {one.absent}" for one in entries)
         raise ConfigError(f"None of these models gives a text a probability: {reasons}.")
-    for one in entries:
-        if one.scorer is not None:
-            _named(one.name, lambda one=one: one.scorer.check(one.asked, texts, how.stride))  # type: ignore[misc]
     found = [_scored(one, texts, how) for one in entries]
     return _together(found, entries, held, texts, how)
+
+
+def opened(models: Sequence[str], texts: Sequence[str], load: Load, how: How) -> list[Entry]:
+    """The models, ready to be asked. Raises, with the model's name, for one that can't read all of the texts."""
+    entries = [_open(name, label, load) for name, label in zip(models, _labels(models), strict=True)]
+    for one in entries:
+        if one.scorer is not None:
+            check_texts(one.name, one.scorer, one.asked, texts, how.stride)
+    return entries
+
+
+def check_texts(name: str, scorer: Scorer, asked: Any, texts: Sequence[str], stride: int | None) -> None:
+    """Raise, with the ``name`` before the reason, for texts that a model can't read whole."""
+    try:
+        scorer.check(asked, texts, stride)
+    except (ConfigError, DataError) as error:
+        raise type(error)(f"{name}: {error}") from None
 
 
 def spread(found: Comparison, runs: Mapping[str, Sequence[str]]) -> tuple[Spread, ...]:
@@ -201,34 +222,26 @@ def check_models(models: Sequence[str | Path]) -> None:
 def _labels(names: Sequence[str]) -> list[str]:
     """The last part of each path, and as many before it as tell all apart."""
     parts = [Path(name).parts for name in names]
-    for count in range(1, max(map(len, parts)) + 1):
+    for count in range(1, max(map(len, parts), default=0) + 1):
         labels = ["/".join(one[-count:]) for one in parts]
         if len(set(labels)) == len(labels):
             return labels
     return list(names)
 
 
-def _open(model: str, name: str, load: Load) -> _Entry:
+def _open(model: str, name: str, load: Load) -> Entry:
     try:
         asked = load(model)
     except ConfigError as error:  # a way of reading that no verb is for
-        return _Entry(model, name, None, None, str(error).rstrip("."))
+        return Entry(model, name, None, None, str(error).rstrip("."))
     scorer = SCORERS.get(asked.model.reads)
     reason = f"gives a text no probability ({asked.what})"
     if scorer is None or not scorer.able(asked):
-        return _Entry(model, name, asked, None, reason)
-    return _Entry(model, name, asked, scorer, None)
+        return Entry(model, name, asked, None, reason)
+    return Entry(model, name, asked, scorer, None)
 
 
-def _named(name: str, work: Callable[[], Any]) -> Any:
-    """The same, with the model's name before an error."""
-    try:
-        return work()
-    except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from None
-
-
-def _scored(one: _Entry, texts: Sequence[str], how: How) -> Compared:
+def _scored(one: Entry, texts: Sequence[str], how: How) -> Compared:
     if one.asked is None:
         about = checkpoint.describe(one.model)
         return Compared(
@@ -254,7 +267,7 @@ def _family(model: Any) -> str:
 
 
 def _together(
-    found: Sequence[Compared], entries: Sequence[_Entry], held: Held, texts: Sequence[str], how: How
+    found: Sequence[Compared], entries: Sequence[Entry], held: Held, texts: Sequence[str], how: How
 ) -> Comparison:
     tokenizers = {one.name: one.asked.tokenizer for one in entries if one.scorer is not None}
     reads = {one.name: one.asked.model.reads for one in entries if one.scorer is not None}

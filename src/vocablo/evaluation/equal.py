@@ -29,7 +29,7 @@ import torch
 from vocablo.base import config, files, registry
 from vocablo.base.errors import ConfigError, nearest
 from vocablo.base.progress import tell
-from vocablo.evaluation.compare import Held
+from vocablo.evaluation.compare import Held, check_texts
 from vocablo.evaluation.scorers import SCORERS
 from vocablo.pretexts._rows import crc32
 from vocablo.text.tokenizer import Tokenizer
@@ -41,11 +41,7 @@ from vocablo.training.start import Start
 
 UNITS = ("tokens", "flops", "minutes")
 MARKER = "compare.json"
-ENCODERS = {
-    "cls": "[CLS]",
-    "sep": "[SEP]",
-    "mask": "[MASK]",
-}  # special tokens that a tokenizer gets where it lacks them
+ENCODERS = {"cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}  # what a tokenizer gets where it lacks them
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +105,23 @@ def train(contest: Contest) -> list[Entrant]:
     _check(contest)
     contest.text.read()  # looks into the files
     unseen = list(contest.held_out.read(contest.quiet))
+    names = []
     for family, size in named:  # with a vocabulary that isn't known yet: unknown sizes and settings are refused here
         recipe, _ = _resolved(contest, family, size, {})
         _reads(recipe, pretrain.PLACEHOLDER, None)
+        names.append((family, recipe.size))
+    if len(set(names)) < len(names):
+        raise ConfigError(f"A family is named twice in {' '.join(contest.families)}.")
     material = _material(contest, named)
     entrants, runs = [], []
     for family, size in named:
         made = list(_runs(contest, family, size, material))
         entrants.append(Entrant(made[0].folder.name.partition("-seed-")[0], tuple(one.folder for one in made)))
         runs += made
-    if len({one.folder for one in runs}) < len(runs):
-        raise ConfigError(f"A family is named twice in {' '.join(contest.families)}.")
     for one in runs:
         _check_folder(one)
         _check_length(one, material.tokenizer, unseen, contest.stride)
+    _mark(contest.out, terms=_said(contest.terms))
     for one in runs:
         _train(one, contest)
     return entrants
@@ -146,9 +145,13 @@ def _check(contest: Contest) -> None:
     for one in contest.overrides:
         path, _ = config.parse_override(one)
         alone = path[0] in families()
+        if alone and path[0] not in (family.partition(":")[0] for family in contest.families):
+            raise ConfigError(f"{one}: {path[0]} isn't among the families of --train, {' '.join(contest.families)}.")
         path = path[1:] if alone else path
         if path[:1] == ["train"] and path[-1] in (*LENGTHS, "seed"):
             raise ConfigError(f"{one}: how long and with which seed is said by --equal and --seeds.")
+        if path[:1] == ["tokenizer"] and contest.tokenizer is not None:
+            raise ConfigError(f"{one}: the tokenizer {contest.tokenizer} is ready; leave out one of the two.")
         if alone and path[:1] in (["tokenizer"], ["data"]) and path != ["data", "order"]:
             raise ConfigError(f"{one}: all families share the text and the tokenizer; leave the family's name out.")
     if contest.out.exists() and not (contest.out / MARKER).exists() and any(contest.out.iterdir()):
@@ -207,28 +210,36 @@ def _material(contest: Contest, named: Sequence[tuple[str, str | None]]) -> Mate
     out, place = contest.out, contest.out / "tokenizer"
     said = [one for one in contest.overrides if one.startswith("tokenizer.")]
     settings = config.build(TokenizerSettings, config.overrides(said).get("tokenizer", {}), "tokenizer")
-    asked = {
-        "tokenizer": contest.tokenizer or settings.model_dump(),
-        "terms": [contest.terms.unit, contest.terms.amount],
-    }
-    marker, known = out / MARKER, None
-    if marker.exists():
-        known = json.loads(marker.read_text(encoding="utf-8"))
-        changed = [key for key in asked if known.get(key) != asked[key]]
-        if changed:
-            raise ConfigError(
-                f"{out} was begun with another {' and '.join(changed)}: choose another --out, or delete it."
-            )
-    if known is None or not (place / "tokenizer.json").exists():
-        files.write_text(marker, json.dumps(asked) + "\n")
-        _tokenizer(contest, settings, named).save(place)
+    asked = {"tokenizer": contest.tokenizer or settings.model_dump(), "terms": _said(contest.terms)}
+    known = _marked(out)
+    changed = [key for key in asked if key in known and known[key] != asked[key]]
+    if changed:
+        raise ConfigError(f"{out} was begun with another {' and '.join(changed)}: choose another --out, or delete it.")
+    if not known or not (place / "tokenizer.json").exists():
+        tokenizer = _tokenizer(contest, settings, named)
+        _mark(out, tokenizer=asked["tokenizer"])
+        tokenizer.save(place)
     recipe, _ = _resolved(contest, *named[0], {"tokenizer": {"path": str(place)}})
     material = prepare(recipe, out / "text", None, keep=False, quiet=contest.quiet)
     sums = {"tokens": len(material.train.tokens), "crc32": crc32(material.train.tokens)}
-    if known is not None and known.get("text", sums) != sums:
+    if known.get("text", sums) != sums:
         raise ConfigError(f"The text isn't the one that {out} was begun with: choose another --out, or delete it.")
-    files.write_text(marker, json.dumps({**asked, "text": sums}) + "\n")
+    _mark(out, text=sums)
     return material
+
+
+def _said(terms: Terms) -> list[str | float]:
+    return [terms.unit, terms.amount]
+
+
+def _marked(out: Path) -> dict[str, Any]:
+    """What the folder was begun with: the tokenizer, the text, and once its runs are planned the terms."""
+    marker = out / MARKER
+    return json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {}
+
+
+def _mark(out: Path, **more: Any) -> None:
+    files.write_text(out / MARKER, json.dumps({**_marked(out), **more}) + "\n")
 
 
 def _tokenizer(contest: Contest, settings: TokenizerSettings, named: Sequence[tuple[str, str | None]]) -> Tokenizer:
@@ -293,10 +304,7 @@ def _check_length(one: _Run, tokenizer: Tokenizer, texts: Sequence[str], stride:
     """Raise for a held-out text that the model won't be able to read whole."""
     model = _model(one.recipe, tokenizer.size, tokenizer)
     asked = SimpleNamespace(model=model, tokenizer=tokenizer)
-    try:
-        SCORERS[model.reads].check(asked, texts, stride)
-    except ConfigError as error:
-        raise ConfigError(f"{one.folder.name}, on the held-out text: {error}") from None
+    check_texts(f"{one.folder.name}, on the held-out text", SCORERS[model.reads], asked, texts, stride)
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -44,11 +44,11 @@ def experiment(steps: int, seed: int, quiet: bool) -> Outcome:
         for name in models
     ]
     marks = {float(i): f"{length:,}" for i, length in enumerate(LENGTHS)}
-    device = f"{torch.get_num_threads()} threads of a processor"
+    threads = torch.get_num_threads()
     return (
         "Procesamiento en paralelo: a recurrent network reads a sequence step by step, a Transformer all of it at once.",
         f"Tokens a second, forward and backward, {TOKENS:,} tokens in sequences of one length; 2 layers, {WIDTH} wide; medians "
-        f"of {steps} steps, in turn, on {device}. On a GPU, with thousands of units to keep busy, the difference is larger.",
+        f"of {steps} steps, in turn, on {threads} thread{'s' * (threads > 1)} of a processor.",
         ("family", *(f"{length:,} tokens" for length in LENGTHS)),
         rows,
         {"Training speed by length": curves(lines, x="tokens in a sequence", y="thousand tokens/s", marks=marks)},

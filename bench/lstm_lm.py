@@ -1,7 +1,7 @@
 """Training of an LSTM language model: our loop against the plain one of PyTorch's word language models, of the same shape.
 
     python bench/lstm_lm.py
-    python bench/lstm_lm.py --size large
+    python bench/lstm_lm.py --sizes large
 
 Zaremba's small shape (2 x 200 units, 20 positions) and his medium one (2 x 650, 35 positions, dropout 0.5), 10,000 words, 20
 parallel streams, SGD with clipping. The peer is written here as the examples of PyTorch have it: nn.Embedding, nn.LSTM,

@@ -3,9 +3,9 @@
     python bench/translation_speed.py [--rounds 3] [--steps 150] [--model DIR]
 
 A model of Marian's shape (6 + 6 layers, 512 wide, 8 heads) over the pieces of Multi30k German-English, trained for so many
-steps of 64 pairs first, or that of DIR (kept in ``bench/out/translation_speed``, a Marian folder). All peers read the same
-weights in float32, each in a process of its own, asked in turn. Beside the seconds stands how many of the 64 best hypotheses
-are those of transformers. CTranslate2 ends a search by a rule of its own.
+steps of 64 pairs first (and kept in ``bench/out/translation_speed-STEPS``), or that of DIR, a Marian folder. All peers read
+the same weights in float32, each in a process of its own, asked in turn. Beside the seconds stands how many of the 64 best
+hypotheses are those of transformers. CTranslate2 ends a search by a rule of its own.
 """
 
 from __future__ import annotations

@@ -183,6 +183,7 @@ def test_parallel_files_that_dont_match_are_refused(tmp_path, capsys):
     [
         (("read.context=3", "read.long=error"), r"train\.s,.*train\.t: example \d+ has \d tokens and 2 fit"),
         (("task.prompt='translate {texto}'",), r"task\.prompt has \{text\}"),
+        (("task.prompt='translate this'",), r"task\.prompt has \{text\}"),
         (("read.freeze=true",), r"read\.freeze isn't for a task that writes"),
         (("train.micro=0",), "micro"),
     ],
@@ -229,6 +230,12 @@ def test_tables_prompts_and_the_other_tasks(tmp_path):
         overrides=("train.steps=3", "task.prompt='{text} ? {pair}'", "architecture.stack.width=32", "architecture.attention.heads=2"),
     )  # fmt: skip
     assert {score.name for score in result.scores} == {"f1", "exact match"}
+    with pytest.raises(
+        ConfigError, match=r"has a second text, which task\.prompt '\{text\}' doesn't read: put \{pair\} into"
+    ):
+        finetune("summarize", model=tmp_path / "m", train=table, out=tmp_path / "n", quiet=True, columns=columns)
+    assert not (tmp_path / "n").exists()
+    del columns["pair"]
     result = finetune(
         "summarize", model=tmp_path / "m", train=table, dev=table, out=tmp_path / "n", quiet=True, columns=columns,
         overrides=("train.steps=2",),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 from typing import Any, ClassVar
 
 import torch
@@ -152,11 +153,11 @@ class Task:
         self.labels: tuple[str, ...] = ()
         self.names: tuple[str, ...] = (SMOOTHED, NLL) if settings.smoothing else (NLL,)
         try:
-            settings.prompt.format(text="", pair="")
-        except (KeyError, IndexError, ValueError):
-            raise ConfigError(
-                f"task.prompt has {{text}} and, perhaps, {{pair}} in it; got {settings.prompt!r}."
-            ) from None
+            self.reads = {name for _, name, _, _ in Formatter().parse(settings.prompt) if name is not None}
+        except ValueError:  # a brace alone
+            self.reads = set()
+        if "text" not in self.reads or not self.reads <= {"text", "pair"}:
+            raise ConfigError(f"task.prompt has {{text}} and, perhaps, {{pair}} in it; got {settings.prompt!r}.")
 
     def heads(self) -> nn.ModuleDict:
         return nn.ModuleDict()
@@ -170,6 +171,10 @@ class Task:
 
     def encode(self, examples: Sequence[TextExample], where: str, *, learn: bool = False) -> Pairs:
         reader, prompt = self.pairs, self.settings.prompt
+        if "pair" not in self.reads and (lost := next((one for one in examples if one.pair), None)):
+            raise ConfigError(
+                f"{where}: example {lost.id} has a second text, which task.prompt {prompt!r} doesn't read: put {{pair}} into it."
+            )
         sources = [prompt.format(text=example.text, pair=example.pair or "") for example in examples]
         framed, cut = [], []
         for example, ids in zip(examples, reader.tokenizer.source.encode_batch(sources), strict=True):

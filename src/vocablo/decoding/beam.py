@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vocablo.base.errors import ConfigError
 from vocablo.decoding.banks import Banks
-from vocablo.decoding.candidates import best, normaliser
+from vocablo.decoding.candidates import Candidates, best, joined, normaliser
 from vocablo.decoding.rules import Rules, discouraged
 from vocablo.decoding.settings import DecodeSettings
 from vocablo.decoding.start import Ones, Start
@@ -158,7 +158,7 @@ class _Search:
         self._read()
         return True
 
-    def _candidates(self, number: int) -> _Candidates:
+    def _candidates(self, number: int) -> Candidates:
         """The best continuations of every problem, best first."""
         settings, width = self.settings, self.ids.shape[1]
         logits = self.logits.float()
@@ -188,31 +188,31 @@ class _Search:
     def _history(self, history: Tensor | None) -> Tensor:
         return self.ids.flatten(0, 1) if history is None else history
 
-    def _best(self, scores: Tensor, shift: Tensor) -> _Candidates:
+    def _best(self, scores: Tensor, shift: Tensor) -> Candidates:
         """``scores`` less ``shift`` is what a token adds to its row's score."""
         width = self.ids.shape[1]
         running = self.scores.flatten() - shift
         if self.groups == 1:
             # Banks are dealt the best of every hypothesis, or one that has met all might offer nothing.
             count = 2 * self.width * (1 if self.banks is None else width)
-            found = _joined(*best(scores, 2 * self.width), running, width, count)
+            found = joined(*best(scores, 2 * self.width), running, width, count)
         else:
             found = self._diverse(scores, running)
         return found if self.banks is None else self._with_offers(found, scores, running)
 
-    def _diverse(self, scores: Tensor, running: Tensor) -> _Candidates:
+    def _diverse(self, scores: Tensor, running: Tensor) -> Candidates:
         """Group after group: a token's score is lowered for every earlier hypothesis that takes it at this step."""
         texts, width = len(self.texts), self.ids.shape[1]
         by_group = scores.view(texts, self.groups, width, -1)
         sums = running.view(texts, self.groups, width)
-        parts: list[_Candidates] = []
+        parts: list[Candidates] = []
         taken = torch.zeros(texts, 0, dtype=torch.long, device=self.device)
         for group in range(self.groups):
             here = by_group[:, group].flatten(0, 1)
             if taken.shape[1]:
                 rows = taken.repeat_interleave(width, 0)
                 here = here.scatter_add(1, rows, torch.full_like(rows, -self.settings.diversity, dtype=here.dtype))
-            found = _joined(*best(here, 2 * self.width), sums[:, group].flatten(), width, 2 * self.width)
+            found = joined(*best(here, 2 * self.width), sums[:, group].flatten(), width, 2 * self.width)
             lowered = (found.tokens[:, :, None] == taken[:, None, :]).sum(2) * self.settings.diversity
             found.plain = found.scores + lowered
             ended = found.tokens == self.end if self.end is not None else torch.zeros_like(found.tokens).bool()
@@ -222,9 +222,9 @@ class _Search:
             taken = torch.cat([taken, found.tokens.gather(1, picked)], 1)
             parts.append(found)
         fold = lambda name: torch.stack([getattr(part, name) for part in parts], 1).flatten(0, 1)  # noqa: E731
-        return _Candidates(fold("scores"), fold("parents"), fold("tokens"), fold("plain"))
+        return Candidates(fold("scores"), fold("parents"), fold("tokens"), fold("plain"))
 
-    def _with_offers(self, found: _Candidates, scores: Tensor, running: Tensor) -> _Candidates:
+    def _with_offers(self, found: Candidates, scores: Tensor, running: Tensor) -> Candidates:
         """Also the tokens that constraints ask for, and what each candidate has met then."""
         assert self.banks is not None
         assert self.met is not None
@@ -241,9 +241,9 @@ class _Search:
         added = added.masked_fill(double, -math.inf)
         join = lambda one, other: torch.cat([one, other], 1)  # noqa: E731
         every = join(found.scores, added)
-        joined = _Candidates(every, join(found.parents, parents), join(found.tokens, tokens), join(found.plain, added))
-        joined.met, joined.banks = self.banks.after(progress, met, self._rows(joined.parents), joined.tokens)
-        return joined
+        more = Candidates(every, join(found.parents, parents), join(found.tokens, tokens), join(found.plain, added))
+        more.met, more.banks = self.banks.after(progress, met, self._rows(more.parents), more.tokens)
+        return more
 
     def _rows(self, parents: Int[Tensor, "P n"]) -> Int[Tensor, "P n"]:
         """Row of the state of each parent."""
@@ -258,7 +258,7 @@ class _Search:
                 now = self.seen + torch.nn.functional.pad(now, (0, self.seen.shape[2] - now.shape[2]))
             self.seen = now
 
-    def _finish(self, found: _Candidates, ended: Tensor, last: bool) -> None:
+    def _finish(self, found: Candidates, ended: Tensor, last: bool) -> None:
         """Candidates that end, or that are cut here, become hypotheses."""
         first = torch.arange(found.scores.shape[1], device=self.device) < self.width
         over = (ended | last) & (first if found.met is None else torch.ones_like(first))
@@ -281,14 +281,14 @@ class _Search:
         logs = self.seen.clamp(1e-9, 1.0).log().masked_fill(~there, 0.0).sum(2)
         return logs.gather(1, parents)
 
-    def _grown(self, found: _Candidates, at: Int[Tensor, "P m"]) -> tuple[Tensor, Tensor]:
+    def _grown(self, found: Candidates, at: Int[Tensor, "P m"]) -> tuple[Tensor, Tensor]:
         """Tokens and log-probabilities of the chosen candidates, their last one with them."""
         pick = lambda values: values.gather(1, at)  # noqa: E731
         back = pick(found.parents)[:, :, None].expand(-1, -1, self.ids.shape[2])
         ids = torch.cat([self.ids.gather(1, back), pick(found.tokens)[:, :, None]], 2)
         return ids, torch.cat([self.logs.gather(1, back), pick(found.logs)[:, :, None]], 2)
 
-    def _keep(self, found: _Candidates, ended: Tensor) -> None:
+    def _keep(self, found: Candidates, ended: Tensor) -> None:
         """The beam of the next step, and the state's rows that it goes on from (``self.moves``)."""
         open_scores = found.scores.masked_fill(ended, -math.inf)
         width = min(self.width, open_scores.shape[1])
@@ -366,38 +366,3 @@ class _Search:
                 "or ask for less with include (--must), exclude (--ban), min_tokens and no_repeat."
             )
         return self.done
-
-
-@dataclass
-class _Candidates:
-    """Continuations [P, n], best first: of which hypothesis, with which token.
-
-    ``plain``: scores without the diversity penalty; ``logs``: what the model itself says of the token; ``met``, ``banks``: for
-    constraints.
-    """
-
-    scores: Tensor
-    parents: Tensor
-    tokens: Tensor
-    plain: Tensor
-    logs: Tensor = None  # type: ignore[assignment]
-    met: Tensor | None = None
-    banks: Tensor | None = None
-
-
-def _joined(values: Tensor, tokens: Tensor, running: Tensor, width: int, count: int) -> _Candidates:
-    """The best of each row [P width, n] -> the best ``count`` of each problem, padded with -inf."""
-    each = values.shape[1]
-    sums = (values + running[:, None]).view(-1, width * each)
-    scores, at = sums.topk(min(count, width * each), dim=1)
-    tokens = tokens.view(-1, width * each).gather(1, at)
-    parents = at // each
-    short = count - scores.shape[1]
-    if short:
-        pad = torch.nn.functional.pad
-        scores, tokens, parents = (
-            pad(scores, (0, short), value=-math.inf),
-            pad(tokens, (0, short)),
-            pad(parents, (0, short)),
-        )
-    return _Candidates(scores, parents, tokens, scores)

@@ -1,6 +1,9 @@
-"""The best continuations of many rows, and what normalises their scores, with few passes over a large vocabulary."""
+"""The best continuations of many rows, with few passes over a large vocabulary, and as a beam search's candidates."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -45,3 +48,41 @@ def best(logits: Float[Tensor, "R V"], k: int) -> tuple[Float[Tensor, "R K"], In
         tokens = torch.cat([tokens, rest.expand(len(logits), -1)], 1)
     values, places = logits.gather(1, tokens).topk(k, dim=1)
     return values, tokens.gather(1, places)
+
+
+@dataclass
+class Candidates:
+    """Continuations [P, n], best first: of which hypothesis, with which token.
+
+    ``plain``: scores without the diversity penalty; ``logs``: what the model itself says of the token; ``met``, ``banks``: for
+    constraints.
+    """
+
+    scores: Tensor
+    parents: Tensor
+    tokens: Tensor
+    plain: Tensor
+    logs: Tensor = None  # type: ignore[assignment]
+    met: Tensor | None = None
+    banks: Tensor | None = None
+
+
+def joined(values: Tensor, tokens: Tensor, running: Tensor, width: int, count: int) -> Candidates:
+    """The best of each row [P width, n] -> the best ``count`` of each problem, padded with -inf.
+
+    ``running`` is the score of each row so far.
+    """
+    each = values.shape[1]
+    sums = (values + running[:, None]).view(-1, width * each)
+    scores, at = sums.topk(min(count, width * each), dim=1)
+    tokens = tokens.view(-1, width * each).gather(1, at)
+    parents = at // each
+    short = count - scores.shape[1]
+    if short:
+        pad = torch.nn.functional.pad
+        scores, tokens, parents = (
+            pad(scores, (0, short), value=-math.inf),
+            pad(tokens, (0, short)),
+            pad(parents, (0, short)),
+        )
+    return Candidates(scores, parents, tokens, scores)

@@ -6,6 +6,7 @@ import torch
 
 from vocablo import api, checkpoint
 from vocablo.base.errors import ConfigError
+from vocablo.cli import show
 from vocablo.contract import Tokens
 from vocablo.inference.score import one_kind
 from vocablo.inference.two_way import TwoWayLanguageModel
@@ -120,3 +121,15 @@ def test_fresh_weights_learn_a_task_on_words(asked, tmp_path) -> None:
     )  # fmt: skip
     loaded = checkpoint.load(tmp_path / "out")
     assert (loaded.model.reads, loaded.tokenizer.kind) == ("two_way", "word")
+
+
+def test_unknown_words_of_the_held_out_text_are_counted_and_explained(tmp_path) -> None:
+    (tmp_path / "t.txt").write_text("\n".join(TEXTS * 4), encoding="utf-8")
+    result = api.pretrain(
+        "elmo", size="tiny", text=tmp_path / "t.txt", out=tmp_path / "elmo", quiet=True, data={"validation_text": [str(tmp_path / "t.txt")]},
+        overrides=["tokenizer.vocab=8", "train.steps=1", "train.batch=2", "context=16", "model.stack.width=8"],
+    )  # fmt: skip
+    tokenizer = Tokenizer.load(tmp_path / "elmo")
+    unknown = 4 * sum(tokenizer.encode(text).ids.count(tokenizer.unk_id) for text in TEXTS)
+    assert result.validation_unknown == unknown > 0
+    assert f"{unknown} of them unknown words, read as one here" in show.pretrain_result(result)

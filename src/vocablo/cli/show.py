@@ -285,6 +285,9 @@ def pretrain_result(value: Any) -> str:
         ("training tokens", value.training_tokens),
         ("held-out tokens", value.validation_tokens),
     ]
+    if value.validation_unknown:
+        read = ", read as one here; score reads their letters" if value.perplexity_of == "forward" else ""
+        facts.append(("", f"{value.validation_unknown:,} of them unknown words{read}"))
     facts += _plan(value.plan) if value.plan is not None else []
     if value.perplexity is not None:
         spread = (

@@ -96,6 +96,7 @@ class PretrainResult:
     vocabulary: int
     training_tokens: int
     validation_tokens: int
+    validation_unknown: int  # of these, unknown words
     perplexity: float | None
     perplexity_of: str | None
     perplexity_deviation: float | None
@@ -326,7 +327,7 @@ def parameters(model: Any) -> int:
 ASK = {
     "words": ("vocablo neighbors WORD", "vocablo analogy A B C", "vocablo evaluate wordsim --data FOLDER"),
     "left": ('vocablo next "..."', 'vocablo generate "..."', "vocablo perplexity --text FILE"),
-    "two_way": ('vocablo score "..."', 'vocablo embed "..."', 'vocablo neighbors WORD "..." --text FILE'),
+    "two_way": ('vocablo score "..."', 'vocablo embed "..."', 'vocablo neighbors "..." WORD --text FILE'),
     "source_target": ("vocablo finetune summarize --train FILE", "vocablo finetune translate --train SOURCE,TARGET"),
     "both": ('vocablo fill "... [MASK] ..."', 'vocablo score "..."', 'vocablo embed "..."'),
 }
@@ -356,6 +357,7 @@ def _result(
         vocabulary=material.tokenizer.size,
         training_tokens=len(material.train.tokens),
         validation_tokens=0 if material.held_out is None else len(material.held_out.tokens),
+        validation_unknown=0 if material.held_out is None else material.held_out.counts.unknown,
         perplexity=statistics.fmean(perplexities) if perplexities else None,
         perplexity_of=words if perplexities else None,
         perplexity_deviation=statistics.stdev(perplexities) if len(perplexities) > 1 else None,

@@ -69,7 +69,10 @@ def score(
                         "Texts and --text can't be scored together: give one of them.")  # fmt: skip
     lines = [line.rstrip("\n") for line in sys.stdin] if texts == ["-"] else list(texts or ())
     if not text and (not lines or not (end or any(lines))):
-        raise DataError("There is nothing to score: give a text, or --end for the probability that an empty one ends.")
+        raise DataError(
+            "There is nothing to score: give a text. (Of a model that reads from the left, --end tells how probable it is that "
+            "an empty one ends.)"
+        )
     from vocablo import api
 
     asked = _asked(model, dtype, interpolate, weight)

@@ -34,9 +34,8 @@ class DocumentReader(Reader):
         self.names = ()
         self.attends = model.config.stack.pooling in LEARNT
         usual = ReadSettings()
-        asked = [
-            name for name in ("pooling", "language", "features") if getattr(settings, name) != getattr(usual, name)
-        ]
+        foreign = ("pooling", "language", "features", "lstm_width", "lstm_layers")
+        asked = [name for name in foreign if getattr(settings, name) != getattr(usual, name)]
         if asked:
             raise ConfigError(
                 f"read.{asked[0]} isn't for a model that reads documents: it sums words up in its own way (han: "

@@ -118,7 +118,9 @@ class Reader:
         if choice is None:
             return {}
         if self.depth is None and choice not in ("embeddings", "last"):
-            raise ConfigError(f"The features {choice!r} are of a Transformer: this model has embeddings and last.")
+            raise ConfigError(
+                f"The features {choice!r} are of a Transformer or an ELMo: this model has embeddings and last."
+            )
         layers = layers_of(choice, self.depth or 1, bottom=0 if self.reads == "two_way" else 1)
         hidden = settings.lstm_width or self.model_width
         width = self.input_width if choice == "embeddings" else self.model_width

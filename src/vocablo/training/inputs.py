@@ -72,7 +72,9 @@ def take(module: ModuleType, changes: Mapping[str, Any]) -> tuple[dict[str, Any]
     path = embed["vectors"]
     table = getattr(module, "Embed", None)
     if table is None or "frozen" not in table.model_fields:
-        raise ConfigError("embed.vectors are for recurrent models (rnn, gru, lstm): this family has no such table.")
+        raise ConfigError(
+            "embed.vectors are for families with a table of words (rnn, gru, lstm, bilstm and its like, han): this one has none."
+        )
     found = _load(str(path))
     width = found.vectors.shape[1]
     rest = {key: value for key, value in embed.items() if key != "vectors"}

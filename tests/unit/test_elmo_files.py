@@ -130,6 +130,12 @@ def test_a_weight_that_is_missing_and_a_file_that_is_none_are_refused(tmp_path) 
     (tmp_path / "elmo/tiny_weights.hdf5").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="no HDF5 file"):
         checkpoint.load(tmp_path / "elmo")
+    (tmp_path / "elmo/vocab.txt").write_bytes("cañón".encode("latin-1"))
+    with pytest.raises(CheckpointError, match=r"vocab.txt can't be read as UTF-8"):
+        checkpoint.load(tmp_path / "elmo")
+    (tmp_path / "elmo/vocab-2016.txt").write_text("cañón", encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"2 files vocab\*.txt"):
+        checkpoint.load(tmp_path / "elmo")
     (tmp_path / "elmo/other_options.json").write_text("{}")
     with pytest.raises(CheckpointError, match="2 files"):
         checkpoint.load(tmp_path / "elmo")

@@ -110,7 +110,7 @@ def _tensors(path: Path, config: Config) -> dict[str, Tensor]:
     with file:
 
         def take(name: str, *shape: int) -> np.ndarray:
-            if name not in file:
+            if not isinstance(file.get(name), h5py.Dataset):
                 raise CheckpointError(f"{path} has no {name}, which its options ask for.")
             if file[name].shape != shape:
                 raise CheckpointError(
@@ -164,5 +164,12 @@ def _words(folder: Path) -> list[str]:
     files = sorted(folder.glob(VOCABULARY))
     if not files:
         return []
-    words = files[0].read_text(encoding="utf-8").split()
+    if len(files) > 1:
+        raise CheckpointError(
+            f"{folder} has {len(files)} files {VOCABULARY}: leave the one of the model that is meant."
+        )
+    try:
+        words = files[0].read_text(encoding="utf-8").split()
+    except (UnicodeDecodeError, OSError) as error:
+        raise CheckpointError(f"{files[0]} can't be read as UTF-8 text: {error}.") from None
     return [word for word in dict.fromkeys(words) if word not in SPECIALS.values()]

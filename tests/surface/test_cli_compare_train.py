@@ -185,6 +185,18 @@ def test_seeds_give_means_and_deviations(made):
     assert spread["perplexity_deviation"] == pytest.approx(abs(both[0] - both[1]) / 2**0.5)
 
 
+def test_text_without_white_space_has_an_infinite_perplexity_per_word_and_no_deviation_of_it():
+    Path("whole.txt").write_text("".join("abcdefgh"[(i * i) % 7] for i in range(2000)) + "\n", encoding="utf-8")
+    line = ["compare", "--train", "rnn:tiny", "--equal", "tokens", "200", "--out", "whole", "--seeds", "0", "1"]
+    text = ["--text", "whole.txt", "--held-out", "whole.txt", "--json", "context=32", "train.batch=2"]
+    done = run(*line, *text, "tokenizer.kind=char")
+    assert done.code == 0, done.err
+    (spread,) = json.loads(done.out)["spreads"]
+    assert spread["perplexity_deviation"] > 0
+    assert spread["word_perplexity"] is spread["word_perplexity_deviation"] is None  # infinite, and not a number
+    assert [one["rank"] for one in models(json.loads(done.out)).values()] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

@@ -11,6 +11,7 @@ they are ranked by the perplexity per word, whose order is that of bits per byte
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -200,9 +201,13 @@ def spread(found: Comparison, runs: Mapping[str, Sequence[str]]) -> tuple[Spread
         if len(models) > 1:
             section, told = rows[models[0]][0], [rows[one][1] for one in models]
             token, word = ([getattr(one, key) for one in told] for key in ("perplexity", "word_perplexity"))
-            means = statistics.fmean(token), statistics.stdev(token), statistics.fmean(word), statistics.stdev(word)
-            spreads.append(Spread(name, section.kind, len(models), *means))
+            spreads.append(Spread(name, section.kind, len(models), *_spread(token), *_spread(word)))
     return tuple(spreads)
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation; the latter isn't a number where a value is infinite, as per word without white space."""
+    return statistics.fmean(values), statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
 
 
 def check_models(models: Sequence[str | Path]) -> None:
@@ -293,6 +298,8 @@ def _ranked(rows: Sequence[Compared], lossless: set[str], same: bool) -> list[Co
 
     def reason(one: Compared) -> str | None:
         assert one.likelihood is not None
+        if not one.likelihood.tokens:
+            return "it scored no token of the text"
         if same:
             return None
         if one.likelihood.unknown:
@@ -300,8 +307,9 @@ def _ranked(rows: Sequence[Compared], lossless: set[str], same: bool) -> list[Co
         return None if one.name in lossless else "its tokenizer loses more of the text than white space"
 
     def key(one: Compared) -> float:
+        """The logarithm of the perplexity, which is finite where that is over the range of floats."""
         assert one.likelihood is not None
-        return one.likelihood.perplexity if same else one.likelihood.word_perplexity
+        return -one.likelihood.log_prob / (one.likelihood.tokens if same else max(one.likelihood.words, 1))
 
     reasons = {one.name: reason(one) for one in rows}
     order = sorted((one for one in rows if reasons[one.name] is None), key=key)

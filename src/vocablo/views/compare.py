@@ -103,7 +103,7 @@ def spread_table(value: Any) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Means over seeds with their standard deviations."""
 
     def cell(mean: float, deviation: float) -> str:
-        return f"{mean:.2f} ± {deviation:.2f}"
+        return f"{mean:.2f} ± {deviation:.2f}" if math.isfinite(deviation) else format_number(mean)
 
     rows: list[tuple[str, ...]] = [
         (

@@ -17,14 +17,12 @@ probability 1 - p. An LSTM's cells start at zero. Luong's input feeding is left 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from vocablo.base.config import Settings, merge
 from vocablo.base.config import build as build_settings
@@ -34,9 +32,8 @@ from vocablo.nn import taps
 from vocablo.nn.dropout import Dropout
 from vocablo.nn.head import smoothed_log_probs, target_log_probs
 from vocablo.nn.pooling import pool
-from vocablo.nn.recurrent import MODULES, Packing, RecurrentStack, RecurrentState, turn
-from vocablo.nn.source_attention import Kind, Memory, SourceAttention
-from vocablo.nn.two_way import read_both
+from vocablo.nn.recurrent import MODULES, Packing, RecurrentStack, RecurrentState, outputs, turn
+from vocablo.nn.source_attention import Kind, Memory, SourceAttention, Translating
 from vocablo.nn.within import members
 
 FAMILIES = {"seq2seq-rnn": "recurrent encoder and decoder, with attention or without (translation)"}
@@ -48,7 +45,6 @@ SIZES = {
     "base": {"embed": {"width": 620}, "stack": {"width": 1000}},
     "large": {"embed": {"width": 1000}, "stack": {"width": 1000, "layers": 4, "kind": "lstm", "dropout": 0.2}},
 }
-FULL = 0.75  # of the sources must still be read, or the others' memory goes
 
 
 class Embed(Settings):
@@ -148,34 +144,6 @@ def build(config: Config) -> RecurrentTranslator:
     return RecurrentTranslator(config)
 
 
-@dataclass(frozen=True)
-class Translating:
-    """The state of ``extend`` for R hypotheses: the decoder's layers, and whose source each one looks at."""
-
-    recurrent: RecurrentState
-    memory: Memory
-    owners: Int[Tensor, "R"]
-    weights: Float[Tensor, "R L"] | None = None  # attention of the last step
-
-    def select(self, rows: Int[Tensor, "R2"]) -> Translating:
-        """The state of the given rows, in that order; repeats allowed. Sources that nobody reads go when they are many."""
-        owners, memory = self.owners.index_select(0, rows), self.memory
-        weights = None if self.weights is None else self.weights.index_select(0, rows)
-        used = owners.unique()
-        if len(used) <= FULL * len(memory.lengths):
-            memory, owners = memory.rows(used), torch.searchsorted(used, owners)
-            weights = None if weights is None else weights[:, : memory.keys.shape[1]]
-        return Translating(self.recurrent.select(rows), memory, owners, weights)
-
-    def each(self) -> int | None:
-        """Hypotheses of each source, where they are equally many and stand in the order of the sources."""
-        sources, rows = len(self.memory.lengths), len(self.owners)
-        if rows % sources:
-            return None
-        in_order = torch.arange(sources, device=self.owners.device).repeat_interleave(rows // sources)
-        return rows // sources if torch.equal(in_order, self.owners) else None
-
-
 class RecurrentTranslator(nn.Module):
     """A recurrent encoder and decoder that obey ``contract.SourceTargetModel``."""
 
@@ -231,9 +199,7 @@ class RecurrentTranslator(nn.Module):
         fences = source.fences
         if 0 in fences.lengths:
             raise ConfigError(f"Source {fences.lengths.index(0) + 1} is empty: there is nothing to read.")
-        x = self.tokens(source.ids)
-        for layer in self.encoder:
-            x = _run(layer, self.drop(x), fences)
+        x = outputs(self.encoder, self.drop(self.tokens(source.ids)), fences, self.drop)[-1]
         summary = pool(x, fences, "ends" if self.config.stack.both else "last")
         hidden = torch.tanh(self.bridge(summary)).chunk(self.config.stack.layers, dim=1)
         cells = tuple(torch.zeros_like(part) for part in hidden) if self.config.stack.kind == "lstm" else ()
@@ -411,12 +377,3 @@ class RecurrentTranslator(nn.Module):
         """The attention [1, T, S] of each pair."""
         parts = weights.split(targets.lengths)
         return [part[None, :, :length] for part, length in zip(parts, sources.lengths, strict=True)]
-
-
-def _run(layer: nn.Module, x: Float[Tensor, "N E"], fences: Fences) -> Float[Tensor, "N M"]:
-    """A layer of the encoder over sources of any lengths."""
-    if isinstance(layer, (nn.GRU, nn.LSTM)) and layer.bidirectional and x.device.type == "cpu":
-        return read_both(layer, x, fences)
-    packing = Packing.of(fences, x.device)
-    rows = PackedSequence(x.index_select(0, packing.order), packing.sizes)
-    return layer(rows)[0].data.index_select(0, packing.inverse)

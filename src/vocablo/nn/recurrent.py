@@ -12,7 +12,7 @@ Each equation has weights of its own for each gate; torch keeps them in one matr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -135,15 +135,27 @@ class TwoWayStack(nn.Module):
         """Outputs of the last layer for every token; ``seen`` is given those of every layer."""
         if not len(x):
             return x.new_zeros(0, 2 * self.hidden if len(self.layers) else x.shape[1])
-        unequal = fences.equal is None
-        by_hand = unequal and x.device.type == "cpu" and self.kind != "elman" and 0 not in fences.lengths
-        packing = Packing.of(fences, x.device) if unequal and not by_hand else None
-        for number, layer in enumerate(self.layers):
-            x = x if number == 0 else self.drop(x)
-            x = read_both(layer, x, fences) if by_hand else _run(layer, x, fences, packing, ())[0]
-            if seen is not None:
-                seen.append(x)
-        return x
+        found = outputs(self.layers, x, fences, self.drop)
+        if seen is not None:
+            seen += found
+        return found[-1] if found else x
+
+
+def outputs(
+    layers: Iterable[nn.Module], x: Float[Tensor, "N D"], fences: Fences, drop: nn.Module
+) -> list[Float[Tensor, "N D2"]]:
+    """What each layer gives for every token of whole sequences, each read from zero; ``drop`` is between them."""
+    packing, found = None, []
+    for number, layer in enumerate(layers):
+        x = drop(x) if number else x
+        both = isinstance(layer, (nn.GRU, nn.LSTM)) and layer.bidirectional
+        if both and fences.equal is None and x.device.type == "cpu" and 0 not in fences.lengths:
+            x = read_both(layer, x, fences)
+        else:
+            packing = Packing.of(fences, x.device) if packing is None and fences.equal is None else packing
+            x = _run(layer, x, fences, packing, ())[0]
+        found.append(x)
+    return found
 
 
 @dataclass(frozen=True)

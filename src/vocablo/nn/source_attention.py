@@ -21,6 +21,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vocablo.contract import Fences
+from vocablo.nn.cache import FULL
+from vocablo.nn.recurrent import RecurrentState
 
 Kind = Literal["additive", "dot", "general", "none"]
 
@@ -48,6 +50,34 @@ class Memory:
             return self
         missing = None if self.missing is None else self.missing[:count]
         return Memory(self.keys[:count], self.values[:count], self.lengths[:count], missing)
+
+
+@dataclass(frozen=True)
+class Translating:
+    """The state of ``extend`` for R hypotheses: the decoder's layers, and whose source each one looks at."""
+
+    recurrent: RecurrentState
+    memory: Memory
+    owners: Int[Tensor, "R"]
+    weights: Float[Tensor, "R L"] | None = None  # attention of the last step
+
+    def select(self, rows: Int[Tensor, "R2"]) -> Translating:
+        """The state of the given rows, in that order; repeats allowed. Sources that nobody reads go when they are many."""
+        owners, memory = self.owners.index_select(0, rows), self.memory
+        weights = None if self.weights is None else self.weights.index_select(0, rows)
+        used = owners.unique()
+        if len(used) <= FULL * len(memory.lengths):
+            memory, owners = memory.rows(used), torch.searchsorted(used, owners)
+            weights = None if weights is None else weights[:, : memory.keys.shape[1]]
+        return Translating(self.recurrent.select(rows), memory, owners, weights)
+
+    def each(self) -> int | None:
+        """Hypotheses of each source, where they are equally many and stand in the order of the sources."""
+        sources, rows = len(self.memory.lengths), len(self.owners)
+        if rows % sources:
+            return None
+        in_order = torch.arange(sources, device=self.owners.device).repeat_interleave(rows // sources)
+        return rows // sources if torch.equal(in_order, self.owners) else None
 
 
 class SourceAttention(nn.Module):

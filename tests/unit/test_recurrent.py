@@ -223,6 +223,17 @@ def test_letters_that_nobody_told_are_missed():
         model(Tokens.of([[1, 2]]))
 
 
+def test_letters_are_refused_before_pretraining_starts(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("el gato come pan .\n" * 60, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"leave model\.chars out"):
+        vocablo.pretrain(
+            "bilstm", size="tiny", text=text, out=tmp_path / "model", steps=1, overrides=("context=16", "model.chars.hidden=4"),
+            quiet=True,
+        )  # fmt: skip
+    assert {part.name for part in (tmp_path / "model" / "run").iterdir()} == {"store", "tokenizer"}, "no run was begun"
+
+
 def test_a_network_that_reads_both_ways_learns_hidden_words_and_is_asked_for_them(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("el gato come pan .\nla gata mira la luna .\n" * 60, encoding="utf-8")

@@ -29,6 +29,8 @@ def check(model: Any, *, vocab: int, context: int, frame: Frame, words: bool, po
             f"The tokenizer tells {frame.segment_count} segments apart and the model knows {known}: set "
             f"model.embed.segments={frame.segment_count}."
         )
+    if getattr(model.config, "chars", None) is not None:
+        raise ConfigError("Words are read by their letters in finetune, not in pretrain: leave model.chars out.")
     if words and model.config.head is None:
         raise ConfigError("The model has no output layer over the vocabulary, so it can't be trained to tell words.")
     if pooled and not getattr(model.config, "pooler", False):

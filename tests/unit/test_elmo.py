@@ -1,5 +1,6 @@
 """ELMo against its equations in a plain loop over one sentence, and what its letters give it."""
 
+import pytest
 import torch
 
 from vocablo import checkpoint
@@ -92,6 +93,16 @@ def test_a_clip_holds() -> None:
         states = model(Tokens.of([list(range(20))])).states
     assert states.abs().max() <= 0.05
     assert (states.abs() == 0.05).any()
+
+
+@pytest.mark.parametrize("stack", [{}, {"cells": 9, "clip": 3.0}])
+def test_sequences_without_words_have_no_states_and_change_nothing(stack) -> None:
+    model = small(**stack)
+    with torch.no_grad():
+        for empty in ([], [[]], [[], []]):
+            assert model(Tokens.of(empty)).states.shape == (0, 12)
+        among, alone = (model(Tokens.of(some)).states for some in ([[1, 2], [], [3]], [[1, 2], [3]]))
+    torch.testing.assert_close(among, alone)
 
 
 def test_letters_that_are_given_are_read_in_the_place_of_those_of_the_ids() -> None:

@@ -32,8 +32,10 @@ class ProjectedLSTM(nn.Module):
         self, x: Float[Tensor, "N D"], fences: Fences, state: RecurrentState | None
     ) -> tuple[Float[Tensor, "N D2"], RecurrentState]:
         """Outputs of every token, and the state after each sequence's last one."""
-        packing = Packing.of(fences, x.device)
         before = self.zero(fences.count, x) if state is None else state
+        if not len(x):
+            return x.new_zeros(0, self.hidden), before
+        packing = Packing.of(fences, x.device)
         h, c = (part[0].index_select(0, packing.sorted) for part in (before.hidden, before.cells))
         outputs, ended = [], []
         inputs = self.input(x.index_select(0, packing.order))
